@@ -1,0 +1,65 @@
+"""The errors of the coordinator side, and the exit codes of the `farm` command.
+
+    FarmError                       everything below
+    ├── UserError                   the user can mend it: printed without a traceback
+    │   ├── ConfigError             a configuration file, variable or flag; names file and key
+    │   ├── GoldenError             a golden database that can't be built or read
+    │   │   ├── GoldenBuildError    a builder failed; names script, line and statement, or callable
+    │   │   ├── GoldenCheckError    built, but integrity_check or foreign_key_check complains
+    │   │   └── GoldenTimeout       the builder did not end in its time
+    │   ├── StoreFull               the store's quota is too small for one more snapshot
+    │   └── LaunchError             no worker could be started, or all of them died at the start
+    └── InternalError               a bug of ours: please report it with the text
+
+`pytest`'s own exit codes 0-5 keep their meaning in `farm run`. A UserError ends the command with
+`EXIT_USAGE`, an InternalError with `EXIT_INTERNAL`.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_TESTS_FAILED = 1
+EXIT_INTERRUPTED = 2
+EXIT_INTERNAL = 3
+EXIT_USAGE = 4
+EXIT_NO_TESTS = 5
+
+
+class FarmError(Exception):
+    """Base of every error that the coordinator raises on purpose."""
+
+
+class UserError(FarmError):
+    """Something that the user can mend; the message says where it is and what to do."""
+
+
+class ConfigError(UserError):
+    """A configuration can't be used: the message names the file (or variable, or flag) and key."""
+
+
+class GoldenError(UserError):
+    """A golden database can't be built or read."""
+
+
+class GoldenBuildError(GoldenError):
+    """A builder failed; the message names script, line and statement, or the callable."""
+
+
+class GoldenCheckError(GoldenError):
+    """The golden database was built, but SQLite's own checks complain about it."""
+
+
+class GoldenTimeout(GoldenError):
+    """The builder did not end in its time: raise `timeout`, or mend the builder."""
+
+
+class StoreFull(UserError):
+    """The snapshot store has no room for one more snapshot."""
+
+
+class LaunchError(UserError):
+    """No worker could be started, or every worker died before it was ready."""
+
+
+class InternalError(FarmError):
+    """A bug of ours: please report it with the text."""

@@ -1,0 +1,65 @@
+"""The errors of the worker side.
+
+    WorkerError                     everything below; catch it to handle any of them
+    ├── SnapshotError               an image that can't be used; rebuild or fetch it again
+    │   ├── SnapshotCorrupt         the bytes differ from their manifest
+    │   └── SnapshotTooLarge        SQLite can't serialize or hold an image of this size
+    ├── RingError                   a ring that can't be made, reached or reset
+    │   └── RingUnsupported         this SQLite build can't provide the ring kind asked for
+    ├── ProtocolError               a frame that breaks the protocol; a bug or a foreign peer
+    └── PlainDataError              a value that can't travel, with the path to it
+
+Messages are lowercase and read well after "failed to …: ".
+"""
+
+from __future__ import annotations
+
+
+class WorkerError(Exception):
+    """Base of every error that the worker side raises on purpose."""
+
+
+class SnapshotError(WorkerError):
+    """A database image can't be used: rebuild it, or fetch it again."""
+
+
+class SnapshotCorrupt(SnapshotError):
+    """The bytes of an image differ from its manifest, so nothing may be restored from them."""
+
+    def __init__(self, database: str, expected: str, actual: str, where: str) -> None:
+        self.database = database
+        self.expected = expected
+        self.actual = actual
+        self.where = where
+        super().__init__(
+            f"database {database!r}: the snapshot {where} is damaged: its digest is "
+            f"{actual[:12]}, its manifest says {expected[:12]}"
+        )
+
+
+class SnapshotTooLarge(SnapshotError):
+    """The image is over a size that SQLite can serialize or hold in memory."""
+
+    def __init__(self, database: str, size: int, limit: int, what: str) -> None:
+        self.database = database
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"database {database!r} has {size} bytes, more than the {limit} bytes that {what}"
+        )
+
+
+class RingError(WorkerError):
+    """A ring can't be made, reached or reset."""
+
+
+class RingUnsupported(RingError):
+    """This SQLite build can't provide the ring kind that was asked for: choose another kind."""
+
+
+class ProtocolError(WorkerError):
+    """A frame breaks the protocol: a bug on one of the two sides, or a foreign peer."""
+
+
+class PlainDataError(WorkerError):
+    """A value can't travel between processes; the message holds the path to it."""
