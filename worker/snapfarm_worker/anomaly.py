@@ -25,7 +25,7 @@ class AnomalyKind(enum.StrEnum):
 
 
 class Severity(enum.StrEnum):
-    """How much an anomaly matters: an `ERROR` explains failures, a `WARNING` may cause later ones."""
+    """How much an anomaly matters: an `ERROR` explains failures, a `WARNING` may cause them."""
 
     ERROR = "error"
     WARNING = "warning"

@@ -53,10 +53,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """An image of a database: `data` are the bytes of a SQLite database file."""
+    """An image of a database: `data` are the bytes of a SQLite database file.
+
+    A received image is a bytearray, since it was assembled in place; nobody may change it.
+    """
 
     manifest: Manifest
-    data: bytes
+    data: bytes | bytearray
 
     def verify(self, where: str) -> None:
         """Check the bytes against the manifest.

@@ -1,0 +1,105 @@
+"""A worker's flight recorder: what it was doing, readable after the process was killed.
+
+A message that ZeroMQ has accepted is lost when the process dies before it is sent. So a worker
+also writes what it does into a memory-mapped file, which survives the process: the phase, the
+subject (the item's key, or the file being collected), and how many items it has finished. Two
+slots are written in turn and published by one aligned 8-byte store, so a reader never sees half
+of a record, whatever moment the process died at.
+"""
+
+from __future__ import annotations
+
+import enum
+import mmap
+import struct
+from pathlib import Path
+
+import msgspec
+
+_SLOT = 64 * 1024
+_HEADER = struct.Struct("<Q")
+_RECORD = struct.Struct("<QBI")
+_SIZE = _HEADER.size + 2 * _SLOT
+_LONGEST_SUBJECT = _SLOT - _RECORD.size
+
+
+class Phase(enum.IntEnum):
+    """What a worker process is doing; only SETUP, CALL and TEARDOWN have an item to blame."""
+
+    STARTING = 0
+    RESTORING = 1
+    IMPORTING = 2
+    COLLECTING = 3
+    IDLE = 4
+    SETUP = 5
+    CALL = 6
+    TEARDOWN = 7
+    ENDING = 8
+
+
+#: Phases in which an item is being run.
+RUNNING = frozenset({Phase.SETUP, Phase.CALL, Phase.TEARDOWN})
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The last thing that a worker wrote. `finished` counts the items that it has completed."""
+
+    phase: Phase
+    subject: str
+    finished: int
+
+
+class BlackBox:
+    """The writing side, in the worker. Writing costs about a microsecond and no system call."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("w+b") as file:
+            file.truncate(_SIZE)
+            self._map = mmap.mmap(file.fileno(), _SIZE)
+        self._sequence = 0
+        self._finished = 0
+        self._subject = ""
+        self.write(Phase.STARTING, "")
+
+    def write(self, phase: Phase, subject: str) -> None:
+        """Publish what the worker does now."""
+        self._subject = subject
+        text = subject.encode("utf-8", "replace")[:_LONGEST_SUBJECT]
+        sequence = self._sequence + 1
+        start = _HEADER.size + (sequence % 2) * _SLOT
+        _RECORD.pack_into(self._map, start, self._finished, phase, len(text))
+        body = start + _RECORD.size
+        self._map[body : body + len(text)] = text
+        _HEADER.pack_into(self._map, 0, sequence)
+        self._sequence = sequence
+
+    def phase(self, phase: Phase) -> None:
+        """Publish another phase of the same subject."""
+        self.write(phase, self._subject)
+
+    def item_finished(self) -> None:
+        """Count the running item as finished; the worker is idle until it says otherwise."""
+        self._finished += 1
+        self.write(Phase.IDLE, "")
+
+    def close(self) -> None:
+        """Unmap the file; what was written stays in it."""
+        self._map.close()
+
+
+def read(path: Path) -> Record:
+    """Return the last record of a black box, also of a process that was killed.
+
+    A file that is missing or too short means that the process never got so far: STARTING.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:
+        data = b""
+    if len(data) < _SIZE:
+        return Record(Phase.STARTING, "", 0)
+    (sequence,) = _HEADER.unpack_from(data)
+    start = _HEADER.size + (sequence % 2) * _SLOT
+    finished, phase, length = _RECORD.unpack_from(data, start)
+    body = start + _RECORD.size
+    return Record(Phase(phase), data[body : body + length].decode("utf-8", "replace"), finished)

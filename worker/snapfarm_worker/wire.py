@@ -1,0 +1,304 @@
+"""Every message between coordinator and worker, and the codec that they share.
+
+Control messages travel between the worker's DEALER and the coordinator's ROUTER socket, `Announce`
+and `Chunk` also from the coordinator's XPUB to the workers' SUB sockets. A message is one frame
+of msgpack; payload bytes follow in a frame of their own.
+
+    message            from -> to        when                                  answered by
+    Hello              worker -> coord.  it is connected                       Welcome | Refused
+    Pulse              worker -> coord.  every `pulse` seconds, own socket     -
+    NeedChunks         worker -> coord.  chunks are missing                    Chunk (each)
+    SnapshotRestored   worker -> coord.  a ring is ready, digest verified      -
+    CollectReported    worker -> coord.  a collector failed or was skipped     -
+    WarningRecorded    worker -> coord.  pytest recorded a warning             -
+    Collected          worker -> coord.  its collection is complete            RunItems | EndSession
+    ItemStarted        worker -> coord.  an idle worker begins an item         -
+    ItemFinished       worker -> coord.  an item ended; names the next one     -
+    ItemsReturned      worker -> coord.  always, once, after RecallItems       -
+    Stopping           worker -> coord.  it wants no more items (-x, exit)     EndSession
+    SessionEnded       worker -> coord.  its last message                      -
+    WorkerFailed       worker -> coord.  it can't go on; its last message      -
+    Rejected           both              a frame could not be understood       -
+    Welcome            coord. -> worker  after Hello; lists the databases      SnapshotRestored
+    Refused            coord. -> worker  after Hello of a foreign version      -
+    Announce           coord. -> all     before the chunks of a snapshot       -
+    Chunk (+payload)   coord. -> all/one broadcast, or repair of NeedChunks    -
+    RunItems           coord. -> worker  items to run, in this order           ItemStarted …
+    RecallItems        coord. -> worker  give back what has not begun          ItemsReturned
+    EndSession         coord. -> worker  no more items will come               SessionEnded
+
+A worker runs its items in the order received and must know an item's successor before it begins
+it, since fixtures are torn down for the successor. `RunItems.flush` says that no successor of the
+last one is known, so that it may run without.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.errors import ProtocolError
+from snapfarm_worker.snapshot import Manifest
+
+#: Version of the protocol; both sides must have the same.
+#: 1  first version
+PROTOCOL_VERSION = 1
+
+#: No frame of msgpack may be longer; payload frames are limited by the announced size instead.
+MESSAGE_LIMIT = 1 << 30
+
+
+class Message(msgspec.Struct, frozen=True, tag=True):
+    """Base of every message: frozen, and told apart by a tag."""
+
+
+# ---------------------------------------------------------------- worker -> coordinator
+
+
+class Hello(Message, frozen=True, tag=True):
+    """A worker is connected and asks for its databases."""
+
+    worker: str
+    pid: int
+    protocol: int
+    python: str
+    sqlite: str
+    executable: str
+    platform: str
+    cwd: str
+
+
+class Pulse(Message, frozen=True, tag=True):
+    """A worker's process is alive; sent by a thread of its own, whatever the test does."""
+
+    worker: str
+
+
+class NeedChunks(Message, frozen=True, tag=True):
+    """A worker lacks these chunks of a snapshot. `indexes` are counted from 0."""
+
+    digest: str
+    indexes: tuple[int, ...]
+
+
+class SnapshotRestored(Message, frozen=True, tag=True):
+    """A snapshot was received, its digest verified, and its ring filled. Times in seconds."""
+
+    database: str
+    digest: str
+    receive_seconds: float
+    restore_seconds: float
+    repaired_chunks: int = 0
+
+
+class CollectReported(Message, frozen=True, tag=True):
+    """A collect report that did not pass, as plain data."""
+
+    report: bytes
+
+
+class WarningRecorded(Message, frozen=True, tag=True):
+    """A warning that pytest recorded in the worker, as plain data."""
+
+    warning: bytes
+    when: str
+    nodeid: str
+    location: tuple[str, int, str] | None
+
+
+class CollectedItem(msgspec.Struct, frozen=True, array_like=True):
+    """One item of a collection. `key` is its node id, made unique; `group` its xdist_group."""
+
+    key: str
+    group: str = ""
+
+
+class Collected(Message, frozen=True, tag=True):
+    """All items of a worker in order, and the node ids that it deselected."""
+
+    items: tuple[CollectedItem, ...]
+    deselected: tuple[str, ...] = ()
+    #: Failed collectors; pytest does not run tests after them unless told to.
+    errors: int = 0
+    seconds: float = 0.0
+
+
+class ItemStarted(Message, frozen=True, tag=True):
+    """An idle worker begins an item."""
+
+    key: str
+
+
+class RingReset(msgspec.Struct, frozen=True, array_like=True):
+    """How a ring was brought back to its baseline after an item. `seconds` of wall time."""
+
+    database: str
+    tier: str
+    seconds: float
+
+
+class ItemFinished(Message, frozen=True, tag=True):
+    """An item ended: its reports as plain data, in the order in which pytest made them.
+
+    `then` is the key of the item that the worker begins with no further message, or "".
+    """
+
+    key: str
+    reports: bytes
+    seconds: float
+    then: str = ""
+    location: tuple[str, int | None, str] = ("", None, "")
+    anomalies: tuple[Anomaly, ...] = ()
+    resets: tuple[RingReset, ...] = ()
+
+
+class ItemsReturned(Message, frozen=True, tag=True):
+    """The items of RecallItems `order` that had not begun; the worker has forgotten them."""
+
+    order: int
+    keys: tuple[str, ...]
+
+
+class Stopping(Message, frozen=True, tag=True):
+    """The worker's own session was told to stop; it has dropped the items in `unrun`.
+
+    `failed` tells pytest's `shouldfail` (maxfail) from its `shouldstop`.
+    """
+
+    reason: str
+    failed: bool
+    unrun: tuple[str, ...]
+
+
+class SessionEnded(Message, frozen=True, tag=True):
+    """The worker's pytest session is over; `output` is its `workeroutput` as plain data."""
+
+    exit_status: int
+    output: bytes
+    reason: str = ""
+
+
+class WorkerFailed(Message, frozen=True, tag=True):
+    """The worker can't go on. `stage` is where, `usage` whether the user can mend it."""
+
+    stage: str
+    message: str
+    usage: bool = False
+
+
+class Rejected(Message, frozen=True, tag=True):
+    """The receiver could not understand or does not expect a frame."""
+
+    reason: str
+
+
+# ---------------------------------------------------------------- coordinator -> worker
+
+
+class Announce(Message, frozen=True, tag=True):
+    """A snapshot is about to be sent in `chunks` pieces of `chunk_size` bytes (the last: less)."""
+
+    manifest: Manifest
+    chunk_size: int
+    chunks: int
+
+
+class DatabaseOrder(msgspec.Struct, frozen=True):
+    """One database that a worker shall hold in a ring."""
+
+    announce: Announce
+    ring: str
+    reset: str
+
+
+class Welcome(Message, frozen=True, tag=True):
+    """The worker is known; these are the databases that it shall hold before it does anything."""
+
+    databases: tuple[DatabaseOrder, ...]
+
+
+class Refused(Message, frozen=True, tag=True):
+    """The worker can't take part; it ends itself and says why."""
+
+    reason: str
+
+
+class Chunk(Message, frozen=True, tag=True):
+    """One piece of a snapshot; its bytes are the next frame."""
+
+    digest: str
+    index: int
+
+
+class RunItems(Message, frozen=True, tag=True):
+    """Items to run after those that the worker already has."""
+
+    keys: tuple[str, ...]
+    flush: bool = False
+
+
+class RecallItems(Message, frozen=True, tag=True):
+    """Give back those of these items that have not begun and are no successor of a running one."""
+
+    order: int
+    keys: tuple[str, ...]
+
+
+class EndSession(Message, frozen=True, tag=True):
+    """No more items will come. With `drop`, forget those that have not begun."""
+
+    drop: bool = False
+    reason: str = ""
+
+
+FromWorker: TypeAlias = (
+    Hello
+    | Pulse
+    | NeedChunks
+    | SnapshotRestored
+    | CollectReported
+    | WarningRecorded
+    | Collected
+    | ItemStarted
+    | ItemFinished
+    | ItemsReturned
+    | Stopping
+    | SessionEnded
+    | WorkerFailed
+    | Rejected
+)
+ToWorker: TypeAlias = (
+    Welcome | Refused | Announce | Chunk | RunItems | RecallItems | EndSession | Rejected
+)
+
+_M = TypeVar("_M")
+
+_encoder = msgspec.msgpack.Encoder()
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+
+
+def encode(message: Message) -> bytes:
+    """Return the frame of a message."""
+    return _encoder.encode(message)
+
+
+def decode_from_worker(frame: bytes | memoryview) -> FromWorker:
+    """Return the message in a frame that a worker sent. Raises ProtocolError."""
+    return _decode(_from_worker, frame)
+
+
+def decode_to_worker(frame: bytes | memoryview) -> ToWorker:
+    """Return the message in a frame that the coordinator sent. Raises ProtocolError."""
+    return _decode(_to_worker, frame)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_M], frame: bytes | memoryview) -> _M:
+    if len(frame) > MESSAGE_LIMIT:
+        raise ProtocolError(f"a frame of {len(frame)} bytes is over the limit of {MESSAGE_LIMIT}")
+    try:
+        return decoder.decode(frame)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"not a message of protocol {PROTOCOL_VERSION}: {error}") from error
