@@ -1,13 +1,21 @@
 """Reassembles broadcast snapshots, and knows what to ask for when chunks are missing.
 
-`Assembly` is pure: chunks in, missing indexes out. The agent feeds it and sends its questions.
+Both classes are pure: chunks and times in, questions out. The agent feeds them and sends what
+they ask. A worker asks when nothing has arrived for `PATIENCE` seconds: because it joined after
+the broadcast, or because the broadcast lost something. Chunks that arrive damaged show in the
+digest; the snapshot is then asked for once more from the start before the worker gives up.
 """
 
 from __future__ import annotations
 
-from snapfarm_worker.errors import ProtocolError
+from typing import Protocol
+
+from snapfarm_worker.errors import ProtocolError, SnapshotCorrupt
 from snapfarm_worker.snapshot import Snapshot
-from snapfarm_worker.wire import Announce
+from snapfarm_worker.wire import Announce, Chunk, DatabaseOrder, NeedChunks
+
+#: Without news for this long, in seconds, a worker asks for the chunks that it lacks.
+PATIENCE = 0.05
 
 #: How many chunks a worker asks for at a time, so that repair never floods a slow reader.
 REPAIR_WINDOW = 64
@@ -61,7 +69,7 @@ class Assembly:
 
     def ask(self) -> tuple[int, ...]:
         """Return the next missing indexes to ask for, at most REPAIR_WINDOW of them."""
-        missing = []
+        missing: list[int] = []
         index = self._have.find(0)
         while index >= 0 and len(missing) < REPAIR_WINDOW:
             missing.append(index)
@@ -82,3 +90,95 @@ class Assembly:
         snapshot = Snapshot(self.announce.manifest, self._buffer)
         snapshot.verify("as it arrived")
         return snapshot
+
+
+class Payload(Protocol):
+    """A frame with the bytes of a chunk."""
+
+    @property
+    def buffer(self) -> memoryview:
+        """The bytes, without a copy."""
+
+
+class Receiver:
+    """All snapshots that a worker waits for, at once."""
+
+    def __init__(self, orders: tuple[DatabaseOrder, ...], now: float) -> None:
+        self._began = now
+        self._waiting = {
+            order.announce.manifest.digest: Assembly(order.announce) for order in orders
+        }
+        self._orders = list(orders)
+        self._verified: dict[str, Snapshot] = {}
+        #: Digests that were asked for anew because they arrived damaged.
+        self._again: set[str] = set()
+        self._repaired: dict[str, int] = {}
+        self._asked: dict[str, tuple[int, ...]] = {}
+        self._last_news = now
+        #: Chunks that belonged to no snapshot of ours, or were refused.
+        self.oddities = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether chunks are still missing."""
+        return bool(self._waiting)
+
+    def add(self, chunk: Chunk, payload: Payload | None, now: float) -> None:
+        """Take a chunk from the broadcast or from a repair. Raises SnapshotCorrupt at last."""
+        assembly = self._waiting.get(chunk.digest)
+        if assembly is None or payload is None:
+            self.oddities += 1
+            return
+        try:
+            if assembly.add(chunk.index, payload.buffer):
+                self._last_news = now
+        except ProtocolError:
+            self.oddities += 1
+            return
+        if assembly.complete:
+            self._completed(chunk.digest, assembly)
+
+    def _completed(self, digest: str, assembly: Assembly) -> None:
+        self._asked.pop(digest, None)
+        self._repaired[digest] = self._repaired.get(digest, 0) + assembly.repaired
+        try:
+            self._verified[digest] = assembly.snapshot()
+        except SnapshotCorrupt:
+            if digest in self._again:
+                raise
+            self._again.add(digest)
+            self._waiting[digest] = Assembly(assembly.announce)
+        else:
+            del self._waiting[digest]
+
+    def questions(self, now: float) -> list[NeedChunks]:
+        """Return what to ask for now: nothing while the broadcast is flowing."""
+        quiet = now - self._last_news >= PATIENCE
+        questions = []
+        for digest, assembly in self._waiting.items():
+            asked = self._asked.get(digest)
+            if (
+                (asked and assembly.answered(asked))
+                or quiet
+                or (digest in self._again and not asked)
+            ):
+                self._asked[digest] = assembly.ask()
+                questions.append(NeedChunks(digest, self._asked[digest]))
+        if questions:
+            self._last_news = now
+        return questions
+
+    def ready(self) -> list[tuple[DatabaseOrder, Snapshot, int]]:
+        """Return orders whose snapshot has arrived and is verified, each once, with its repairs."""
+        ready = [o for o in self._orders if o.announce.manifest.digest in self._verified]
+        self._orders = [o for o in self._orders if o not in ready]
+        return [
+            (
+                order,
+                Snapshot(
+                    order.announce.manifest, self._verified[order.announce.manifest.digest].data
+                ),
+                self._repaired.get(order.announce.manifest.digest, 0),
+            )
+            for order in ready
+        ]

@@ -1,8 +1,10 @@
 """Every message between coordinator and worker, and the codec that they share.
 
-Control messages travel between the worker's DEALER and the coordinator's ROUTER socket, `Announce`
-and `Chunk` also from the coordinator's XPUB to the workers' SUB sockets. A message is one frame
-of msgpack; payload bytes follow in a frame of their own.
+Control messages travel between a worker's DEALER sockets and the coordinator's ROUTER. A worker has
+two of them: one named like the worker, on which its I/O thread gets orders and sends pulses, and
+one named `<worker>/results`, which only sends. `Announce` and `Chunk` travel also from the
+coordinator's XPUB to the workers' SUB sockets. A message is one frame of msgpack; payload bytes
+follow in a frame of their own.
 
     message            from -> to        when                                  answered by
     Hello              worker -> coord.  it is connected                       Welcome | Refused
@@ -45,6 +47,9 @@ from snapfarm_worker.snapshot import Manifest
 #: Version of the protocol; both sides must have the same.
 #: 1  first version
 PROTOCOL_VERSION = 1
+
+#: Suffix of the name of a worker's second socket, on which it only sends.
+RESULTS_SUFFIX = "/results"
 
 #: No frame of msgpack may be longer; payload frames are limited by the announced size instead.
 MESSAGE_LIMIT = 1 << 30
@@ -125,10 +130,14 @@ class Collected(Message, frozen=True, tag=True):
     seconds: float = 0.0
 
 
+Location: TypeAlias = tuple[str, int | None, str]
+
+
 class ItemStarted(Message, frozen=True, tag=True):
-    """An idle worker begins an item."""
+    """An idle worker begins an item. `location` is pytest's: path, line from 0, name."""
 
     key: str
+    location: Location
 
 
 class RingReset(msgspec.Struct, frozen=True, array_like=True):
@@ -142,14 +151,13 @@ class RingReset(msgspec.Struct, frozen=True, array_like=True):
 class ItemFinished(Message, frozen=True, tag=True):
     """An item ended: its reports as plain data, in the order in which pytest made them.
 
-    `then` is the key of the item that the worker begins with no further message, or "".
+    `then` is the item that the worker begins with no further message, if any.
     """
 
     key: str
     reports: bytes
     seconds: float
-    then: str = ""
-    location: tuple[str, int | None, str] = ("", None, "")
+    then: ItemStarted | None = None
     anomalies: tuple[Anomaly, ...] = ()
     resets: tuple[RingReset, ...] = ()
 

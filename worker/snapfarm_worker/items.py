@@ -1,0 +1,329 @@
+"""Runs the pytest items that the coordinator hands out, in a pytest session of its own.
+
+The worker's session is an ordinary one: it configures, collects and tears down as pytest does.
+Only its run loop takes the items from the coordinator, and its reports go there instead of to a
+terminal.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import sys
+import time
+import warnings
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import pytest
+from _pytest.config import _prepareconfig
+from _pytest.terminal import TerminalReporter
+
+from snapfarm_worker import plain, wire
+from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.blackbox import BlackBox, Phase
+from snapfarm_worker.itemqueue import ItemQueue
+from snapfarm_worker.wire import CollectedItem, ItemStarted, Message, RingReset, ToWorker
+
+if TYPE_CHECKING:
+    from snapfarm_worker.link import Link
+
+_WHEN = {"setup": Phase.SETUP, "call": Phase.CALL, "teardown": Phase.TEARDOWN}
+
+
+class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker's pytest session is made from.
+
+    `worker_input` is any picklable dict: what `config.workerinput` holds. `sys_path` is the
+    coordinator's, as it was before pytest changed it.
+    """
+
+    args: tuple[str, ...]
+    worker_input: dict[str, object]
+    base_temp: str | None
+    sys_path: tuple[str, ...]
+    prog: str
+
+
+class ItemDatabases(Protocol):
+    """The pytest plugin that looks after databases; asked once an item has ended."""
+
+    def take(self, nodeid: str) -> tuple[tuple[Anomaly, ...], tuple[RingReset, ...]]:
+        """Return, and forget, the anomalies and resets of one item."""
+
+
+def apply_environment(job: PytestJob) -> None:
+    """Set what suites and plugins expect in a worker's process before anything is imported."""
+    sys.path[:] = job.sys_path
+    given = job.worker_input
+    os.environ["PYTEST_XDIST_TESTRUNUID"] = str(given["testrunuid"])
+    os.environ["PYTEST_XDIST_WORKER"] = str(given["workerid"])
+    os.environ["PYTEST_XDIST_WORKER_COUNT"] = str(given["workercount"])
+
+
+def run_session(job: PytestJob, link: Link, box: BlackBox, databases: ItemDatabases) -> int:
+    """Run a pytest session; return its exit status.
+
+    `databases` is registered as a plugin before the session is configured. Raises what pytest
+    raises while it is being configured (UsageError, ConftestImportFailure, SystemExit …).
+    """
+    box.write(Phase.IMPORTING, "")
+    config = _prepareconfig(list(job.args))
+    _neutralize_options(config, job)
+    config.workerinput = job.worker_input  # type: ignore[attr-defined]  # the xdist contract
+    config.workeroutput = {}  # type: ignore[attr-defined]  # the xdist contract
+    config.pluginmanager.register(databases, "farm-databases")
+    config.pluginmanager.register(ItemRunner(config, link, box, databases), "farm-items")
+    status = config.hook.pytest_cmdline_main(config=config)
+    return int(status)
+
+
+def _neutralize_options(config: pytest.Config, job: PytestJob) -> None:
+    """Switch off what a worker's session must not do again: distribute, debug, share a basetemp."""
+    options = vars(config.option)
+    for name, value in {
+        "looponfail": False,
+        "usepdb": False,
+        "dist": "no",
+        "distload": False,
+        "numprocesses": None,
+        "maxprocesses": None,
+        "tx": [],
+    }.items():
+        if name in options:
+            options[name] = value
+    options["basetemp"] = job.base_temp
+    config._parser.prog = job.prog  # noqa: SLF001  # xdist does the same: it is in usage errors
+
+
+class SilentReporter(TerminalReporter):  # type: ignore[misc]  # final, but plugins want the class
+    """A terminal reporter for plugins that ask for one; of tests it prints nothing."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(config, Path(os.devnull).open("w"))  # noqa: SIM115  # open for life
+
+    def pytest_runtest_logstart(self, *args: object, **kwargs: object) -> None:
+        """Print nothing."""
+
+    def pytest_runtest_logreport(self, *args: object, **kwargs: object) -> None:
+        """Print nothing."""
+
+    def pytest_runtest_logfinish(self, *args: object, **kwargs: object) -> None:
+        """Print nothing."""
+
+
+class ItemRunner:
+    """The worker's pytest plugin: collects, runs what it is told, sends what happened."""
+
+    def __init__(
+        self, config: pytest.Config, link: Link, box: BlackBox, databases: ItemDatabases
+    ) -> None:
+        self._config = config
+        self._link = link
+        self._box = box
+        self._databases = databases
+        self._reports: list[object] = []
+        self._deselected: list[str] = []
+        self._collect_errors = 0
+        self._items: dict[str, pytest.Item] = {}
+        self._queue = ItemQueue(())
+        self._started = time.monotonic()
+
+    # ------------------------------------------------------------ configuration
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Silence the terminal before anybody keeps a reference to its reporter."""
+        manager = config.pluginmanager
+        if (reporter := manager.get_plugin("terminalreporter")) is not None:
+            manager.unregister(reporter)
+            manager.register(SilentReporter(config), "terminalreporter")
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Tell the coordinator that pytest itself, or a plugin, failed in this worker."""
+        self._link.send(wire.WorkerFailed("pytest", str(excrepr)))
+
+    def pytest_warning_recorded(
+        self,
+        warning_message: warnings.WarningMessage,
+        when: str,
+        nodeid: str,
+        location: tuple[str, int, str] | None,
+    ) -> None:
+        """Send a warning, with its class by name: the class may not exist elsewhere."""
+        category, message = warning_message.category, warning_message.message
+        data: dict[str, object] = {
+            "message": str(message),
+            "args": message.args if isinstance(message, Warning) else (),
+            "category": (category.__module__, category.__qualname__),
+            "filename": warning_message.filename,
+            "lineno": warning_message.lineno,
+            "line": warning_message.line,
+        }
+        self._link.send(
+            wire.WarningRecorded(plain.encode(data, plain.describe), when, nodeid, location)
+        )
+
+    # ------------------------------------------------------------ collection
+
+    def pytest_collection(self) -> None:
+        """Note when collection began."""
+        self._started = time.monotonic()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Note in the black box what is being collected: imports may kill the process."""
+        self._box.write(Phase.COLLECTING, collector.nodeid)
+        return (yield)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Send what did not pass; a passed collector shows in the list of items."""
+        if report.passed:
+            return
+        self._collect_errors += report.failed
+        self._link.send(wire.CollectReported(self._encoded([self._serialized(report)])))
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Remember what -k, -m or a plugin deselected, for the coordinator's summary."""
+        self._deselected += [item.nodeid for item in items]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Name the items and send the collection; from now on orders are taken."""
+        keys = unique_keys(item.nodeid for item in session.items)
+        self._items = dict(zip(keys, session.items, strict=True))
+        self._queue = ItemQueue(self._items)
+        self._link.start(self._handle)
+        self._link.send(
+            wire.Collected(
+                tuple(CollectedItem(key, _group(item)) for key, item in self._items.items()),
+                tuple(self._deselected),
+                self._collect_errors,
+                time.monotonic() - self._started,
+            )
+        )
+
+    def _handle(self, order: ToWorker) -> Message | None:
+        return self._queue.handle(order)
+
+    # ------------------------------------------------------------ running
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run items until the coordinator ends the session or pytest stops it."""
+        self._box.write(Phase.IDLE, "")
+        announced: str | None = None
+        while (step := self._queue.next()) is not None:
+            key, successor = step
+            if announced != key:
+                self._link.send(self._started_message(key))
+            announced = self._run(key, successor)
+            if stop := session.shouldfail or session.shouldstop:
+                self._link.send(
+                    wire.Stopping(str(stop), bool(session.shouldfail), self._queue.drop())
+                )
+                self._queue.wait_for_end()
+                break
+        self._box.write(Phase.ENDING, "")
+        return True
+
+    def _run(self, key: str, successor: str | None) -> str | None:
+        """Run one item; return the item that was announced to begin next."""
+        item = self._items[key]
+        nextitem = None if successor is None else self._items[successor]
+        self._box.write(Phase.SETUP, key)
+        self._reports.clear()
+        began = time.perf_counter()
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+        seconds = time.perf_counter() - began
+        anomalies, resets = self._databases.take(item.nodeid)
+        reports = self._encoded(self._reports)
+        stopping = item.session.shouldfail or item.session.shouldstop
+        then = None if stopping else self._queue.ready()
+        self._box.item_finished()
+        self._link.send(
+            wire.ItemFinished(
+                key,
+                reports,
+                seconds,
+                None if then is None else self._started_message(then),
+                anomalies,
+                resets,
+            )
+        )
+        return then
+
+    def _started_message(self, key: str) -> ItemStarted:
+        path, line, name = self._items[key].location
+        return ItemStarted(key, (path, line, name))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """Note the phase; a plugin that runs an item again comes here again."""
+        self._box.phase(Phase.SETUP)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self) -> None:
+        """Note the phase."""
+        self._box.phase(Phase.CALL)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self) -> None:
+        """Note the phase."""
+        self._box.phase(Phase.TEARDOWN)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a report until its item has ended."""
+        self._reports.append(self._serialized(report))
+
+    def _serialized(self, report: pytest.TestReport | pytest.CollectReport) -> object:
+        hook = self._config.hook
+        data: object = hook.pytest_report_to_serializable(config=self._config, report=report)
+        return data
+
+    def _encoded(self, reports: list[object]) -> bytes:
+        """Encode reports; what can't travel in them (a property, say) travels as its repr."""
+        return plain.encode(reports, plain.describe)
+
+    # ------------------------------------------------------------ the end
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, object]:
+        """Send what plugins left in `workeroutput`, after all of them have finished."""
+        result = yield
+        output: dict[str, object] = dict(self._config.workeroutput)  # type: ignore[attr-defined]
+        output.setdefault("exitstatus", int(exitstatus))
+        output.setdefault("shouldfail", session.shouldfail)
+        output.setdefault("shouldstop", session.shouldstop)
+        self._link.send(
+            wire.SessionEnded(
+                int(exitstatus),
+                plain.encode(output, plain.describe),
+                str(session.shouldfail or session.shouldstop or ""),
+            )
+        )
+        return result
+
+
+def unique_keys(nodeids: Iterable[str]) -> list[str]:
+    """Return a key for each node id: itself, or with a counter where one occurs again."""
+    seen: collections.Counter[str] = collections.Counter()
+    keys = []
+    for nodeid in nodeids:
+        seen[nodeid] += 1
+        keys.append(nodeid if seen[nodeid] == 1 else f"{nodeid}\x00{seen[nodeid]}")
+    return keys
+
+
+def _group(item: pytest.Item) -> str:
+    """Return the names of an item's `xdist_group` marks, joined, or ""."""
+    names = {
+        str(mark.args[0] if mark.args else mark.kwargs.get("name", "default"))
+        for mark in item.iter_markers("xdist_group")
+    }
+    return "_".join(sorted(names))

@@ -1,0 +1,185 @@
+"""A worker's sockets: orders in, results out, snapshots by broadcast.
+
+Until `start()` the main thread has the sockets to itself and receives the snapshots; afterwards an
+I/O thread takes orders at once, also while a test runs, sends pulses, and ends the process when
+its coordinator is gone. Results may be sent from any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+import zmq
+
+from snapfarm_worker import wire
+from snapfarm_worker.errors import ProtocolError
+from snapfarm_worker.wire import RESULTS_SUFFIX, Message, ToWorker
+
+#: Exit status of a worker whose coordinator is gone.
+EXIT_ORPHANED = 75
+#: Exit status of a worker whose I/O thread failed.
+EXIT_LINK_FAILED = 76
+
+#: How long the last messages may take to leave, milliseconds.
+_LINGER = 10_000
+
+#: Frames below this size, in bytes, are cheaper to copy than to track.
+_COPY_BELOW = 65536
+
+
+class Link:
+    """The connection of a worker to its coordinator.
+
+    `coordinator` is the coordinator's process id; `pulse` the seconds between two pulses.
+    """
+
+    def __init__(
+        self, worker: str, control: str, broadcast: str, *, coordinator: int, pulse: float
+    ) -> None:
+        self.worker = worker
+        self._pulse = pulse
+        self._pid = os.getpid()
+        self._context = zmq.Context()
+        self._news = self._context.socket(zmq.SUB)
+        self._news.set_hwm(0)
+        self._news.subscribe(b"")
+        self._news.connect(broadcast)
+        self._orders = self._dealer(worker, control)
+        self._results = self._dealer(worker + RESULTS_SUFFIX, control)
+        self._sending = threading.Lock()
+        self._stop = threading.Event()
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._thread: threading.Thread | None = None
+        self._last_pulse = 0.0
+        self._parent = _Parent(coordinator)
+
+    def _dealer(self, name: str, endpoint: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.DEALER)
+        socket.set_hwm(0)
+        socket.setsockopt(zmq.IDENTITY, name.encode())
+        socket.setsockopt(zmq.LINGER, _LINGER)
+        socket.connect(endpoint)
+        return socket
+
+    def send(self, message: Message) -> None:
+        """Send a result. Never blocks; a forked child of a test that gets here is ended."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+        frame = wire.encode(message)
+        with self._sending:
+            self._results.send(frame, 0, copy=len(frame) < _COPY_BELOW)
+
+    def send_early(self, message: Message) -> None:
+        """Send on the orders socket, before `start()`: it makes the worker known by its name."""
+        self._orders.send(wire.encode(message))
+
+    def exchange(self, timeout: float) -> Iterator[tuple[ToWorker, zmq.Frame | None]]:
+        """Wait for messages at most `timeout` seconds, before `start()`; yield what is there.
+
+        Yields each message with its payload frame. Keeps the pulse going.
+        """
+        self._beat()
+        poller = zmq.Poller()
+        poller.register(self._news, zmq.POLLIN)
+        poller.register(self._orders, zmq.POLLIN)
+        self._parent.register(poller)
+        for socket, _ in poller.poll(int(min(timeout, self._pulse) * 1000)):
+            if isinstance(socket, int):
+                os._exit(EXIT_ORPHANED)
+            yield from self._drain(socket)
+        self._parent.check()
+
+    def _drain(self, socket: zmq.Socket[bytes]) -> Iterator[tuple[ToWorker, zmq.Frame | None]]:
+        while True:
+            try:
+                head, *payload = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            try:
+                message = wire.decode_to_worker(head.buffer)
+            except ProtocolError as error:
+                self._orders.send(wire.encode(wire.Rejected(str(error))))
+                continue
+            yield message, payload[0] if payload else None
+
+    def start(self, handle: Callable[[ToWorker], Message | None]) -> None:
+        """Hand the orders socket to the I/O thread, which gives each order to `handle`.
+
+        What `handle` returns is sent as the answer. It runs in the I/O thread: it must be quick.
+        """
+        self._news.close()
+        self._thread = threading.Thread(
+            target=self._run, args=(handle,), name="farm-link", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, handle: Callable[[ToWorker], Message | None]) -> None:
+        try:
+            poller = zmq.Poller()
+            poller.register(self._orders, zmq.POLLIN)
+            poller.register(self._wake_reader, zmq.POLLIN)
+            self._parent.register(poller)
+            while not self._stop.is_set():
+                self._beat()
+                for socket, _ in poller.poll(int(self._pulse * 1000)):
+                    if socket == self._wake_reader:
+                        return
+                    if isinstance(socket, int):
+                        os._exit(EXIT_ORPHANED)
+                    for message, _payload in self._drain(socket):
+                        answer = handle(message)
+                        if answer is not None:
+                            self.send(answer)
+                self._parent.check()
+        except Exception:
+            if not self._stop.is_set():
+                traceback.print_exc(file=sys.__stderr__)
+                os._exit(EXIT_LINK_FAILED)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._last_pulse >= self._pulse * 0.9:
+            self._last_pulse = now
+            self._orders.send(wire.encode(wire.Pulse(self.worker)))
+
+    def close(self) -> None:
+        """Send what is still queued, then close; waits at most ten seconds."""
+        self._stop.set()
+        os.write(self._wake_writer, b"x")
+        if self._thread is not None:
+            self._thread.join(self._pulse + 1)
+        self._orders.close()
+        self._results.close()
+        if not self._news.closed:
+            self._news.close()
+        self._context.term()
+
+
+class _Parent:
+    """Watches whether the coordinator lives: by a process descriptor, or by asking for it."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        try:
+            self._descriptor: int | None = os.pidfd_open(pid)
+        except ProcessLookupError:
+            os._exit(EXIT_ORPHANED)
+        except (AttributeError, OSError):
+            self._descriptor = None
+
+    def register(self, poller: zmq.Poller) -> None:
+        if self._descriptor is not None:
+            poller.register(self._descriptor, zmq.POLLIN)
+
+    def check(self) -> None:
+        if self._descriptor is not None:
+            return
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            os._exit(EXIT_ORPHANED)
