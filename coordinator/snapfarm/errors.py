@@ -9,6 +9,7 @@
     │   │   └── GoldenTimeout       the builder did not end in its time
     │   ├── StoreFull               the store's quota is too small for one more snapshot
     │   └── LaunchError             no worker could be started, or all of them died at the start
+    ├── SnapshotUnknown             the store has no snapshot of the digest that was asked for
     └── InternalError               a bug of ours: please report it with the text
 
 `pytest`'s own exit codes 0-5 keep their meaning in `farm run`. A UserError ends the command with
@@ -54,7 +55,27 @@ class GoldenTimeout(GoldenError):
 
 
 class StoreFull(UserError):
-    """The snapshot store has no room for one more snapshot."""
+    """The snapshot store has no room for one more snapshot: raise its quota, or remove layers."""
+
+    def __init__(self, database: str, needed: int, free: int, quota: int) -> None:
+        self.database = database
+        self.needed = needed
+        self.free = free
+        self.quota = quota
+        super().__init__(
+            f"the snapshot store has no room for database {database!r}: it needs {needed} bytes, "
+            f"{free} of {quota} are free; keep fewer layers, or make the golden databases smaller"
+        )
+
+
+class SnapshotUnknown(FarmError):
+    """The store has no snapshot of that digest: it was removed, or never put there."""
+
+    def __init__(self, digest: str, database: str | None = None) -> None:
+        self.digest = digest
+        self.database = database
+        of = f" of database {database!r}" if database is not None else ""
+        super().__init__(f"the store has no snapshot{of} with digest {digest[:12]}")
 
 
 class LaunchError(UserError):

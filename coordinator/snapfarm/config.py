@@ -1,0 +1,330 @@
+"""The configuration of a farm: where it is looked for, what it may say, and how it is checked.
+
+A value comes from the first of these that has it:
+
+    flag of the command  >  FARM_<KEY> variable  >  configuration file  >  default
+
+The file is the one that was named (`--config`, else the variable FARM_CONFIG), else `farm.toml`
+of the root, else the table `[tool.farm]` of the root's pyproject.toml, else none.
+In farm.toml the keys stand at top level. A root with both is refused: one of the two would be
+ignored in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_type_hints
+
+import msgspec
+
+from snapfarm.config_values import checked, did_you_mean, from_text, key_path
+from snapfarm.errors import ConfigError
+
+Dist = Literal["load", "loadscope", "loadfile", "loadgroup", "worksteal"]
+RingKind = Literal["shared-cache", "memdb", "private"]
+ResetPolicy = Literal["test", "module", "session", "never"]
+StartMethod = Literal["spawn", "forkserver", "fork"]
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+ChunkSize = Annotated[int, msgspec.Meta(ge=4096, le=64 * 1024 * 1024)]
+NotEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class GoldenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One golden database: what it is built from, and how tests use it."""
+
+    #: The key of its table, `[golden.<name>]`; the rest of the variable FARM_URI_<NAME>.
+    name: str
+    #: An existing SQLite file to start from; read, never written.
+    file: NotEmpty | None = None
+    #: Builders that run first, in order: paths of SQL scripts, or `module:function`.
+    schema: tuple[NotEmpty, ...] = ()
+    #: Builders that run after all of `schema`, in the same notation.
+    seed: tuple[NotEmpty, ...] = ()
+    #: Patterns of further files that a builder reads: they enter the fingerprint.
+    inputs: tuple[NotEmpty, ...] = ()
+    #: Environment variables that a builder reads: their values enter the fingerprint.
+    env: tuple[NotEmpty, ...] = ()
+    #: Seconds that the whole build may take; 0 means no limit.
+    timeout: Seconds = 600.0
+    #: Kind of the ring of this database; None takes the farm's.
+    ring: RingKind | None = None
+    #: When a ring goes back to the golden state; None takes the farm's.
+    reset: ResetPolicy | None = None
+
+
+class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The configuration of one farm; every path in it that came from a file is absolute."""
+
+    #: The project's folder: working directory of builders, first entry of their import path.
+    root: Path
+    #: The file that this was read from; None when there was none.
+    source: Path | None = None
+    #: Number of worker processes; "auto" counts physical cores, "logical" all.
+    workers: AtLeastOne | Literal["auto", "logical"] = "auto"
+    #: How items stay together when they are handed out.
+    dist: Dist = "load"
+    #: Kind of the rings; a golden database may name its own.
+    ring: RingKind = "shared-cache"
+    #: When rings go back to the golden state; a golden database may name its own.
+    reset: ResetPolicy = "test"
+    #: How worker processes are started.
+    start_method: StartMethod = "spawn"
+    #: Seconds that one test may take; 0 means no limit.
+    test_timeout: Seconds = 0.0
+    #: Dead workers that are replaced in one run; None takes the run's own rule.
+    max_worker_restart: NotNegative | None = None
+    #: Seconds of silence after which a worker counts as lost.
+    heartbeat_timeout: PositiveSeconds = 10.0
+    #: Seconds that a worker may take from its start until it is ready.
+    start_timeout: PositiveSeconds = 120.0
+    #: Seconds that a worker may take to end before it is killed.
+    stop_timeout: PositiveSeconds = 10.0
+    #: Bytes of one chunk of a snapshot broadcast.
+    chunk_size: ChunkSize = 512 * 1024
+    #: Folder of everything that a farm keeps between runs, relative to the root.
+    cache_dir: NotEmpty = ".farm"
+    #: File for the JSON report; None writes none.
+    report: NotEmpty | None = None
+    #: Whether database connections are watched for anomalies.
+    sensors: Literal["on", "off"] = "on"
+    #: The golden databases, in the order in which the file declares them.
+    golden: tuple[GoldenConfig, ...] = ()
+
+    @property
+    def cache_path(self) -> Path:
+        """The folder of `cache_dir`."""
+        return self.root / self.cache_dir
+
+
+#: Keys of the farm that a file, a variable or a flag may set.
+FARM_KEYS = tuple(
+    name for name in FarmConfig.__struct_fields__ if name not in {"root", "source", "golden"}
+)
+#: Keys of the table of one golden database.
+GOLDEN_KEYS = tuple(name for name in GoldenConfig.__struct_fields__ if name != "name")
+
+_PATH_KEYS = frozenset({"cache_dir", "report"})
+_FARM_TYPES = get_type_hints(FarmConfig, include_extras=True)
+_GOLDEN_TYPES = get_type_hints(GoldenConfig, include_extras=True)
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_CALLABLE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+
+
+def load_config(
+    root: Path,
+    *,
+    explicit: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> FarmConfig:
+    """Return the configuration of the project in `root`.
+
+    `explicit` is the file of `--config`; `overrides` are flags by key, None meaning "not given".
+    Paths in a file are relative to its folder, those of variables and flags to the working
+    directory. Raises ConfigError.
+    """
+    environ = os.environ if environ is None else environ
+    root = Path(_absolute(str(root), Path.cwd()))
+    source, table, prefix = _table(root, explicit, environ)
+    values: dict[str, object] = {}
+    golden: tuple[GoldenConfig, ...] = ()
+    if source is not None:
+        values, golden = _read_table(source, table, prefix)
+    values |= _read_variables(environ)
+    values |= _read_overrides(overrides or {})
+    fields = {"root": root, "source": source, "golden": golden, **values}
+    return FarmConfig(**fields)  # type: ignore[arg-type]  # `checked` saw each value
+
+
+def uri_variable(name: str) -> str:
+    """Return the name of the variable that holds the URI of a golden database's ring."""
+    return "FARM_URI_" + name.upper().replace("-", "_")
+
+
+def is_script(entry: str) -> bool:
+    """Tell whether an entry of `schema` or `seed` is an SQL script rather than a callable."""
+    return entry.lower().endswith(".sql")
+
+
+def _table(
+    root: Path, explicit: Path | None, environ: Mapping[str, str]
+) -> tuple[Path | None, Mapping[str, object], str]:
+    """Return the file, its farm table, and what stands before a key of it in messages."""
+    if explicit is not None or environ.get("FARM_CONFIG"):
+        named_by = "--config" if explicit is not None else "the variable FARM_CONFIG"
+        path = Path(_absolute(str(explicit or environ["FARM_CONFIG"]), Path.cwd()))
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise ConfigError(f"{path}: {what}; {named_by} expects a TOML file")
+        if path.name != "pyproject.toml":
+            return path, _own_table(path), ""
+        table = _tool_table(path, _parse(path))
+        if table is None:
+            raise ConfigError(f"{path}: has no table [tool.farm], yet {named_by} names it")
+        return path, table, "tool.farm"
+    own, shared = root / "farm.toml", root / "pyproject.toml"
+    if own.is_file():
+        if shared.is_file() and _declares_farm(shared):
+            raise ConfigError(
+                f"{own} and the table [tool.farm] of {shared} both configure the farm: keep one of "
+                f"them, or name the one to use with --config"
+            )
+        return own, _own_table(own), ""
+    if shared.is_file():
+        table = _tool_table(shared, _parse(shared))
+        if table is not None:
+            return shared, table, "tool.farm"
+    return None, {}, ""
+
+
+def _parse(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 at byte {error.start}; TOML has to be") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is no valid TOML: {_lowered(str(error))}") from error
+
+
+def _own_table(path: Path) -> Mapping[str, object]:
+    table = _parse(path)
+    tool = table.get("tool")
+    if isinstance(tool, dict) and "farm" in tool:
+        raise ConfigError(
+            f"{path}: [tool.farm] is for pyproject.toml; in this file the keys stand at top level: "
+            f"write [golden.<name>] instead of [tool.farm.golden.<name>]"
+        )
+    return table
+
+
+def _tool_table(path: Path, document: Mapping[str, object]) -> Mapping[str, object] | None:
+    tool = document.get("tool")
+    farm = tool.get("farm") if isinstance(tool, dict) else None
+    if farm is None:
+        return None
+    if not isinstance(farm, dict):
+        raise ConfigError(f"{path}: tool.farm: expected a table, got {farm!r}")
+    return farm
+
+
+def _declares_farm(pyproject: Path) -> bool:
+    try:
+        return _tool_table(pyproject, _parse(pyproject)) is not None
+    except ConfigError:
+        # A broken pyproject.toml is not ours to report while farm.toml says everything.
+        return False
+
+
+def _read_table(
+    source: Path, table: Mapping[str, object], prefix: str
+) -> tuple[dict[str, object], tuple[GoldenConfig, ...]]:
+    known = (*FARM_KEYS, "golden")
+    values: dict[str, object] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(
+                f"{source}: {key_path(prefix, key)}: unknown key{did_you_mean(key, known)}"
+            )
+        if key != "golden":
+            where = f"{source}: {key_path(prefix, key)}"
+            values[key] = _located(key, checked(where, value, _FARM_TYPES[key]), source.parent)
+    declared = table.get("golden", {})
+    where = key_path(prefix, "golden")
+    if not isinstance(declared, dict):
+        raise ConfigError(f"{source}: {where}: expected tables [{where}.<name>], got {declared!r}")
+    return values, tuple(_read_golden(source, declared, where))
+
+
+def _read_golden(
+    source: Path, declared: Mapping[str, object], prefix: str
+) -> Iterator[GoldenConfig]:
+    variables: dict[str, str] = {}
+    for name, table in declared.items():
+        at = f"{source}: {key_path(prefix, name)}"
+        if not isinstance(table, dict):
+            hint = (
+                f"; settings belong into a table [{prefix}.<name>]" if name in GOLDEN_KEYS else ""
+            )
+            raise ConfigError(f"{at}: expected a table, got {table!r}{hint}")
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{at}: the name {name!r} can't be part of a variable's name: expected a letter, "
+                f"then letters, digits, '-' and '_', at most 64 in all"
+            )
+        other = variables.setdefault(uri_variable(name), name)
+        if other != name:
+            raise ConfigError(
+                f"{at}: two databases of one name: {other!r} and {name!r} would share the variable "
+                f"{uri_variable(name)}; rename one of them"
+            )
+        fields: dict[str, object] = {}
+        for key, value in table.items():
+            if key not in GOLDEN_KEYS:
+                raise ConfigError(f"{at}.{key}: unknown key{did_you_mean(key, GOLDEN_KEYS)}")
+            fields[key] = checked(f"{at}.{key}", value, _GOLDEN_TYPES[key])
+        for key in ("schema", "seed"):
+            entries = cast("tuple[str, ...]", fields.get(key, ()))
+            for index, entry in enumerate(entries):
+                if not is_script(entry) and not _CALLABLE.fullmatch(entry):
+                    raise ConfigError(
+                        f"{at}.{key}[{index}]: expected the path of an SQL script that ends in "
+                        f".sql, or a callable as module:function, got {entry!r}"
+                    )
+            fields[key] = tuple(
+                _absolute(entry, source.parent) if is_script(entry) else entry for entry in entries
+            )
+        patterns = cast("tuple[str, ...]", fields.get("inputs", ()))
+        fields["inputs"] = tuple(_absolute(pattern, source.parent) for pattern in patterns)
+        if isinstance(file := fields.get("file"), str):
+            fields["file"] = _absolute(file, source.parent)
+        yield GoldenConfig(name=name, **fields)  # type: ignore[arg-type]  # as in load_config
+
+
+def _read_variables(environ: Mapping[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for key in FARM_KEYS:
+        variable = f"FARM_{key.upper()}"
+        text = environ.get(variable, "")
+        # CI systems can't unset a variable, they leave it empty.
+        if text:
+            wanted = _FARM_TYPES[key]
+            value = checked(f"variable {variable}", from_text(text, wanted), wanted)
+            values[key] = _located(key, value, Path.cwd())
+    return values
+
+
+def _read_overrides(overrides: Mapping[str, object]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for key, given in overrides.items():
+        if given is None:
+            continue
+        flag = "--" + key.replace("_", "-")
+        if key not in FARM_KEYS:
+            raise ConfigError(f"flag {flag}: unknown key{did_you_mean(key, FARM_KEYS)}")
+        wanted = _FARM_TYPES[key]
+        value = from_text(given, wanted) if isinstance(given, str) else given
+        values[key] = _located(key, checked(f"flag {flag}", value, wanted), Path.cwd())
+    return values
+
+
+def _located(key: str, value: object, base: Path) -> object:
+    return _absolute(value, base) if key in _PATH_KEYS and isinstance(value, str) else value
+
+
+def _absolute(path: str, base: Path) -> str:
+    return os.path.normpath(base / Path(path).expanduser())
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]

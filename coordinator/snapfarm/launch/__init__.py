@@ -1,0 +1,1 @@
+"""Where processes of the farm come from."""
