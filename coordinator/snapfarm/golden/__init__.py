@@ -1,0 +1,127 @@
+"""Golden databases: obtain them from the cache, or build them.
+
+from snapfarm.golden import obtain
+for result in obtain(load_config(Path.cwd())):
+    print(result.name, result.snapshot.manifest.digest)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.golden.build import build
+from snapfarm.golden.cache import Entry, GoldenCache
+from snapfarm.golden.fingerprint import Fingerprint, changes, fingerprint
+from snapfarm.golden.wording import counted, sized
+from snapfarm_worker.snapshot import Snapshot
+
+__all__ = ["Fingerprint", "GoldenResult", "describe", "fingerprint", "obtain", "obtain_one"]
+
+#: So many changed inputs are named in a note.
+_NAMED_CHANGES = 5
+
+
+class GoldenResult(msgspec.Struct, frozen=True):
+    """A golden database that is ready to be broadcast."""
+
+    name: str
+    snapshot: Snapshot
+    #: Digest of the inputs that it was built from.
+    fingerprint: str
+    #: Whether it came from the cache.
+    cached: bool
+    #: Wall time of the build, also where that was in an earlier run.
+    build_seconds: float
+    #: What the user should know: of the builders, of the checks, of the cache.
+    notes: tuple[str, ...]
+
+
+def obtain(
+    config: FarmConfig,
+    *,
+    rebuild: bool = False,
+    on_start: Callable[[GoldenConfig], None] | None = None,
+) -> tuple[GoldenResult, ...]:
+    """Return the golden databases of a configuration in declared order, from the cache or built.
+
+    With `rebuild` the cache is not read, but written. `on_start` is told of each build before it
+    starts. Raises ConfigError and GoldenError.
+    """
+    return tuple(
+        obtain_one(config, golden, rebuild=rebuild, on_start=on_start) for golden in config.golden
+    )
+
+
+def obtain_one(
+    config: FarmConfig,
+    golden: GoldenConfig,
+    *,
+    rebuild: bool = False,
+    on_start: Callable[[GoldenConfig], None] | None = None,
+) -> GoldenResult:
+    """Return one golden database; like `obtain`."""
+    identity = fingerprint(config, golden)
+    cache = GoldenCache(config.cache_path, golden.name)
+    hit = None if rebuild else cache.read(identity.digest)
+    notes = [
+        f"{name.removeprefix('inputs ')} matches no file (key inputs)"
+        for name in identity.parts
+        if name.startswith("inputs ")
+    ]
+    if hit is not None:
+        return GoldenResult(
+            golden.name,
+            hit.snapshot,
+            identity.digest,
+            cached=True,
+            build_seconds=hit.entry.build_seconds,
+            notes=(*hit.entry.notes, *notes, *cache.notes),
+        )
+    before = cache.latest()
+    if before is not None and before.parts != identity.parts:
+        notes.append(_why(before, identity))
+    if on_start is not None:
+        on_start(golden)
+    built = build(config, golden)
+    entry = Entry(
+        manifest=built.snapshot.manifest,
+        parts=identity.parts,
+        build_seconds=built.seconds,
+        notes=built.notes,
+    )
+    # Inputs may change while they are built from: the result would be of neither state.
+    if fingerprint(config, golden).digest == identity.digest:
+        cache.write(identity.digest, entry, built.snapshot.data, replace=rebuild)
+    else:
+        notes.append("not kept in the cache: its inputs changed while it was built")
+    return GoldenResult(
+        golden.name,
+        built.snapshot,
+        identity.digest,
+        cached=False,
+        build_seconds=built.seconds,
+        notes=(*built.notes, *notes, *cache.notes),
+    )
+
+
+def describe(result: GoldenResult) -> str:
+    """Return the line that tells of a golden database: size, tables, where it came from."""
+    manifest = result.snapshot.manifest
+    source = f"built {result.build_seconds:.1f} s"
+    if result.cached:
+        source += f" (cached: {result.fingerprint[:6]})"
+    return (
+        f"golden  {result.name}   {sized(manifest.size)}   "
+        f"{counted(len(manifest.tables), 'table', 'tables')}   {source}"
+    )
+
+
+def _why(before: Entry, identity: Fingerprint) -> str:
+    differences = changes(before.parts, identity.parts)
+    said = ", ".join(differences[:_NAMED_CHANGES])
+    if len(differences) > _NAMED_CHANGES:
+        said += f" and {len(differences) - _NAMED_CHANGES} more"
+    return f"built again, because {said}"

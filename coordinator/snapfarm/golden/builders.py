@@ -1,0 +1,246 @@
+"""The builders of a golden database: an existing file, SQL scripts, Python callables.
+
+A builder is two methods, `fingerprint` and `build`; `builders_of` makes those of one golden
+database, in the order in which they run: the file, then `schema`, then `seed`.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import inspect
+import os
+import sqlite3
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from snapfarm.config import FarmConfig, GoldenConfig, is_script
+from snapfarm.errors import ConfigError, GoldenBuildError
+from snapfarm.golden.files import backup_file
+from snapfarm.golden.hashing import file_hash, matching, shown
+from snapfarm.golden.scripts import run_script
+from snapfarm.golden.sources import source_parts
+
+#: Called by a builder with the line that it is about to run.
+LineReached = Callable[[int], None]
+
+#: A traceback of user code is cut to its last lines; the frame that failed is among them.
+_TRACEBACK_LINES = 30
+
+
+class Builder(Protocol):
+    """One step of building a golden database."""
+
+    @property
+    def title(self) -> str:
+        """How messages name this builder: a path, or `module:function`."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return what the result depends on: the name of each input -> the hash of its content.
+
+        Runs in the coordinator, so it may neither import nor run user code.
+        """
+
+    def build(self, conn: sqlite3.Connection, reached: LineReached) -> Sequence[str]:
+        """Add to the database and return notes for the user.
+
+        Runs in the builder process. The connection is in autocommit mode with no transaction
+        open, and has to be so afterwards. Raises GoldenBuildError.
+        """
+
+
+class FileBuilder:
+    """Starts from an existing SQLite file, whose content is copied and which is never written."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path = path
+        self.title = shown(path, root)
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return the hashes of the file and of the journals beside it that hold content."""
+        parts = {f"file {self.title}": file_hash(self.path)}
+        for suffix in ("-wal", "-journal"):
+            journal = self.path.with_name(self.path.name + suffix)
+            if journal.is_file() and journal.stat().st_size:
+                parts[f"file {self.title}{suffix}"] = file_hash(journal)
+        return parts
+
+    def build(self, conn: sqlite3.Connection, reached: LineReached) -> Sequence[str]:
+        """Copy the file's content into the (still empty) database."""
+        backup_file(self.path, conn, self.title)
+        return ()
+
+
+class ScriptBuilder:
+    """Runs an SQL script, statement by statement."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path = path
+        self.title = shown(path, root)
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return the hash of the script."""
+        return {f"script {self.title}": file_hash(self.path)}
+
+    def build(self, conn: sqlite3.Connection, reached: LineReached) -> Sequence[str]:
+        """Run the script; a transaction that it leaves open is committed and noted."""
+        run_script(conn, self.path, self.title, reached)
+        if conn.in_transaction:
+            conn.execute("COMMIT")
+            return (f"{self.title} left a transaction open: it was committed",)
+        return ()
+
+
+class CallableBuilder:
+    """Calls `module:function` with the connection."""
+
+    def __init__(self, entry: str, root: Path) -> None:
+        self.title = entry
+        self.root = root
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return the hashes of the module and of the project's modules that it imports."""
+        return source_parts(self.title.partition(":")[0], self.root)
+
+    def build(self, conn: sqlite3.Connection, reached: LineReached) -> Sequence[str]:
+        """Call the function; what it leaves uncommitted is committed and noted."""
+        function = self._resolved()
+        # The mode that sqlite3.connect() has by default, which user code is written for.
+        conn.isolation_level = ""  # type: ignore[assignment]  # its stub lacks the default
+        self._call(function, conn)
+        try:
+            left_open = conn.in_transaction and conn.total_changes >= 0
+        except sqlite3.ProgrammingError:
+            raise GoldenBuildError(
+                f"callable {self.title} closed the connection that it was given: leave it open"
+            ) from None
+        try:
+            conn.commit()
+        except sqlite3.Error as error:
+            raise GoldenBuildError(
+                f"callable {self.title} left a transaction open that can't be committed: {error}"
+            ) from None
+        conn.isolation_level = None
+        conn.row_factory = None
+        conn.text_factory = str
+        if left_open:
+            return (f"callable {self.title} left changes uncommitted: they were committed",)
+        return ()
+
+    def _call(self, function: Callable[[sqlite3.Connection], object], conn: object) -> None:
+        builder = os.getpid()
+        try:
+            result = function(conn)  # type: ignore[arg-type]  # user code says what it takes
+        except BaseException as error:
+            if os.getpid() != builder:
+                traceback.print_exc()
+                os._exit(1)
+            raise GoldenBuildError(
+                f"callable {self.title} {_raised(error)}\n{_user_traceback(error)}"
+            ) from None
+        if os.getpid() != builder:
+            # A child that the callable forked came back here instead of ending. There must be
+            # one builder only, and what the child has to say is none of the parent's business.
+            os._exit(0)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise GoldenBuildError(
+                f"callable {self.title} is async, its body never ran: pass a plain function that "
+                f"calls asyncio.run()"
+            )
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            raise GoldenBuildError(
+                f"callable {self.title} is a generator, its body never ran: pass a plain function"
+            )
+
+    def _resolved(self) -> Callable[[sqlite3.Connection], object]:
+        module_name, _, path = self.title.partition(":")
+        try:
+            found: object = importlib.import_module(module_name)
+        except BaseException as error:
+            if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
+                raise GoldenBuildError(
+                    f"callable {self.title}: there is no module {error.name!r} in {self.root} nor "
+                    f"on sys.path"
+                ) from None
+            raise GoldenBuildError(
+                f"callable {self.title}: importing {module_name} {_raised(error)}\n"
+                f"{_user_traceback(error)}"
+            ) from None
+        for name in path.split("."):
+            if not hasattr(found, name):
+                where = getattr(sys.modules[module_name], "__file__", None) or module_name
+                raise GoldenBuildError(f"callable {self.title}: {where} has no {path!r}")
+            found = getattr(found, name)
+        if not callable(found):
+            raise GoldenBuildError(
+                f"callable {self.title} is no function but {type(found).__name__}"
+            )
+        return found
+
+
+def builders_of(config: FarmConfig, golden: GoldenConfig) -> tuple[Builder, ...]:
+    """Return the builders of a golden database in the order in which they run.
+
+    Raises ConfigError for a file that does not exist, with the key that names it.
+    """
+    root = config.root
+    builders: list[Builder] = []
+    if golden.file is not None:
+        path = root / golden.file
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise ConfigError(
+                f"{_key(config, golden, 'file')}: {path} {what}; expected a SQLite database file"
+            )
+        builders.append(FileBuilder(path, root))
+    for key, entries in (("schema", golden.schema), ("seed", golden.seed)):
+        for index, entry in enumerate(entries):
+            if is_script(entry):
+                where = _key(config, golden, f"{key}[{index}]")
+                builders += [ScriptBuilder(path, root) for path in _scripts(root / entry, where)]
+            else:
+                builders.append(CallableBuilder(entry, root))
+    return tuple(builders)
+
+
+def _scripts(path: Path, where: str) -> Iterable[Path]:
+    if path.is_file():
+        return (path,)
+    if not glob.has_magic(str(path)):
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ConfigError(f"{where}: {path} {what}; expected an SQL script")
+    found = matching(path)
+    if not found:
+        raise ConfigError(f"{where}: no file matches {path}; expected at least one SQL script")
+    return found
+
+
+def _key(config: FarmConfig, golden: GoldenConfig, key: str) -> str:
+    if config.source is None:
+        return f"golden.{golden.name}.{key}"
+    prefix = "tool.farm." if config.source.name == "pyproject.toml" else ""
+    return f"{config.source}: {prefix}golden.{golden.name}.{key}"
+
+
+def _parents(module: str) -> set[str]:
+    words = module.split(".")
+    return {".".join(words[: count + 1]) for count in range(len(words))}
+
+
+def _raised(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"called sys.exit({error.code!r})"
+    text = str(error)
+    return f"raised {type(error).__name__}" + (f": {text}" if text else "")
+
+
+def _user_traceback(error: BaseException) -> str:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
+        frame = frame.tb_next
+    lines = "".join(traceback.format_exception(type(error), error, frame)).rstrip().splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_TRACEBACK_LINES:])

@@ -1,0 +1,118 @@
+"""The builder process: builds one golden database in memory and answers through files."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import msgspec
+
+from snapfarm.config import FarmConfig
+from snapfarm.errors import ConfigError, GoldenBuildError, GoldenCheckError, GoldenError
+from snapfarm.golden.builders import builders_of
+from snapfarm.golden.checks import check, refuse_strays
+from snapfarm.golden.order import STACKS_SIGNAL, Answer, Built, Failed, Order, Progress
+from snapfarm_worker.errors import SnapshotError
+from snapfarm_worker.snapshot import Snapshot, take
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(order_file: str) -> None:
+    """Carry out the order in a file; the target of the builder process. Does not return."""
+    order = msgspec.json.decode(Path(order_file).read_bytes(), type=Order)
+    _settle(order)
+    answer = _answer(order)
+    written = order.answer.with_suffix(".part")
+    written.write_bytes(msgspec.json.encode(answer))
+    written.rename(order.answer)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Threads that user code left running must not keep the builder from ending.
+    os._exit(0)
+
+
+def _settle(order: Order) -> None:
+    """Make this process a group of its own that prints into a file and dies with its parent."""
+    # A session of its own: Ctrl-C goes to the coordinator alone, which then ends the whole group.
+    os.setsid()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != order.coordinator_pid:
+        os._exit(1)
+    output = os.open(order.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(nothing)
+    os.close(output)
+    # Left open for the life of the process: a signal handler writes to it.
+    stacks = order.stacks.open("wb")
+    faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
+    os.chdir(order.root)
+    sys.path[:] = [order.root, *(entry for entry in sys.path if entry != order.root)]
+
+
+def _answer(order: Order) -> Answer:
+    try:
+        snapshot, notes = _build(order)
+        order.image.write_bytes(snapshot.data)
+        return Built(snapshot.manifest, notes)
+    except GoldenCheckError as error:
+        return Failed("check", str(error))
+    except ConfigError as error:
+        return Failed("config", str(error))
+    except (GoldenError, SnapshotError, sqlite3.Error) as error:
+        return Failed("build", str(error))
+    except MemoryError:
+        return Failed("build", "there is not enough memory for the database")
+    except OSError as error:
+        return Failed("build", f"the image can't be written: {error}")
+
+
+def _build(order: Order) -> tuple[Snapshot, tuple[str, ...]]:
+    golden = order.golden
+    config = FarmConfig(
+        root=Path(order.root),
+        source=Path(order.source) if order.source is not None else None,
+        golden=(golden,),
+    )
+    notes: list[str] = []
+    progress = Progress(order.progress, create=False)
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        for step, builder in enumerate(builders_of(config, golden)):
+            progress.starts(step)
+            notes += builder.build(conn, progress.reaches)
+        # A script made by the shell's .dump writes virtual tables straight into sqlite_schema;
+        # this connection sees them only once it reads its schema again.
+        conn.execute("PRAGMA writable_schema = RESET").fetchall()
+        notes += refuse_strays(conn)
+        notes += check(conn)
+        snapshot = take(conn, golden.name)
+    if not snapshot.manifest.tables:
+        notes.append("the golden database has no tables")
+    unreadable = [t.name for t in snapshot.manifest.tables if t.rows is None]
+    if unreadable:
+        names = ", ".join(repr(name) for name in unreadable)
+        notes.append(f"can't be read, so their rows were not counted: {names}")
+    return snapshot, tuple(notes)
+
+
+def raised(failed: Failed, database: str) -> GoldenError | ConfigError:
+    """Return the error that an answer stands for."""
+    message = f"golden database {database!r}: {failed.message}"
+    match failed.kind:
+        case "check":
+            return GoldenCheckError(message)
+        case "config":
+            return ConfigError(failed.message)
+        case "build":
+            return GoldenBuildError(message)

@@ -1,0 +1,178 @@
+"""What Python code a callable depends on, found without importing any of it.
+
+From the callable's module on, the import statements of every module of the project are followed
+(also those inside of functions, under `TYPE_CHECKING`, and `import_module("literal")`). A module
+of the project counts with its source, everything installed with the version of its distribution,
+the standard library with the version of Python. What is imported under a computed name can't be
+seen here: such files belong into `inputs`.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from snapfarm.golden.hashing import file_hash, shown
+
+_INSTALLED = frozenset(
+    Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+def source_parts(module: str, root: Path) -> Mapping[str, str]:
+    """Return the parts of a fingerprint that `module` (dotted name) and its imports make up."""
+    search = [str(root), *(entry for entry in sys.path if entry not in ("", str(root)))]
+    walk = _Walk(root, search)
+    walk.follow(module)
+    return walk.parts
+
+
+class _Walk:
+    """The walk over the import graph of one module; `parts` fills up while it goes."""
+
+    def __init__(self, root: Path, search: Sequence[str]) -> None:
+        self.root = root
+        self.search = search
+        self.parts: dict[str, str] = {}
+        self._seen: set[str] = set()
+        self._finders: dict[str, importlib.machinery.FileFinder] = {}
+
+    def follow(self, module: str) -> None:
+        """Add `module`, the packages that it is in, and whatever they import."""
+        waiting = [module]
+        while waiting:
+            name = waiting.pop()
+            if name not in self._seen:
+                self._seen.add(name)
+                waiting += self._add(name)
+
+    def _add(self, module: str) -> Iterator[str]:
+        """Add the parts of one dotted name and yield the names to go on with."""
+        package, _, _ = module.rpartition(".")
+        if package:
+            yield package
+        top = module.partition(".")[0]
+        spec = self._find(module)
+        if spec is None:
+            # `from package import name` guesses that the name may be a module; only a top-level
+            # name that nothing provides says something: its installation would change the result.
+            if module == top and top not in sys.stdlib_module_names:
+                self.parts[f"module {module}"] = "not found"
+            return
+        if spec.origin is None or spec.loader is None:
+            return  # a namespace package: a folder without code of its own
+        path = Path(spec.origin)
+        if _is_installed(path):
+            if top not in sys.stdlib_module_names:
+                self.parts[f"package {top}"] = _version(top)
+            return
+        self.parts[f"module {shown(path, self.root)}"] = file_hash(path)
+        if path.suffix == ".py":
+            is_package = spec.submodule_search_locations is not None
+            yield from _imports(path, module if is_package else package)
+
+    def _find(self, module: str) -> importlib.machinery.ModuleSpec | None:
+        locations: Sequence[str] = self.search
+        spec: importlib.machinery.ModuleSpec | None = None
+        name = ""
+        for word in module.split("."):
+            name = f"{name}.{word}" if name else word
+            spec = self._find_in(name, locations)
+            if spec is None and name == word and name not in sys.stdlib_module_names:
+                spec = _hooked(name)
+            if spec is None:
+                return None
+            locations = list(spec.submodule_search_locations or ())
+        return spec
+
+    def _find_in(
+        self, name: str, locations: Sequence[str]
+    ) -> importlib.machinery.ModuleSpec | None:
+        # PathFinder would do the same, but asks sys.modules for the parents of namespace packages.
+        portions: list[str] = []
+        for location in locations:
+            spec = self._finder(location).find_spec(name)
+            if spec is not None and spec.loader is not None:
+                return spec
+            if spec is not None:
+                portions += spec.submodule_search_locations or ()
+        if not portions or name in sys.stdlib_module_names:
+            return None
+        namespace = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        namespace.submodule_search_locations = portions
+        return namespace
+
+    def _finder(self, location: str) -> importlib.machinery.FileFinder:
+        if location not in self._finders:
+            self._finders[location] = importlib.machinery.FileFinder(
+                location,
+                (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+                (importlib.machinery.SourceFileLoader, importlib.machinery.SOURCE_SUFFIXES),
+            )
+        return self._finders[location]
+
+
+def _hooked(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Find a top-level name through import hooks, as editable installs use them."""
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+
+
+def _is_installed(path: Path) -> bool:
+    return (
+        "site-packages" in path.parts
+        or "dist-packages" in path.parts
+        or any(path.is_relative_to(folder) for folder in _INSTALLED)
+    )
+
+
+def _imports(path: Path, package: str) -> Iterator[str]:
+    """Yield the dotted names that a source file imports; `package` is what "." means in it."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return  # the build will fail on it, with a better message than we had here
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = module or ""
+                if level:
+                    parents = package.split(".")[: len(package.split(".")) - (level - 1)]
+                    base = ".".join([*parents, module] if module else parents)
+                if base:
+                    yield base
+                    yield from (f"{base}.{alias.name}" for alias in names if alias.name != "*")
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__")
+                | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ) if name and not name.startswith("."):
+                yield name
+
+
+@functools.cache
+def _version(top: str) -> str:
+    """Return the version of the distribution that provides a top-level name."""
+    try:
+        return importlib.metadata.version(top)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        pass
+    # Names of package and distribution differ: ask all distributions, which takes a while.
+    owners = sorted(set(_owners().get(top, ())))
+    return ", ".join(f"{owner} {importlib.metadata.version(owner)}" for owner in owners) or "?"
+
+
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
