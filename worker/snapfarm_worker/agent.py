@@ -218,7 +218,7 @@ def _restore_all(link: Link, databases: Databases) -> None:
         return
     keep_freed_memory()
     began = time.monotonic()
-    receiver = Receiver(welcome.databases, began)
+    receiver = Receiver(welcome.databases, began, welcome.patience)
     for chunk, payload in early:
         receiver.add(chunk, payload, began)
     while True:

@@ -8,11 +8,12 @@ terminal.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -70,14 +71,39 @@ def run_session(job: PytestJob, link: Link, box: BlackBox, databases: ItemDataba
     raises while it is being configured (UsageError, ConftestImportFailure, SystemExit …).
     """
     box.write(Phase.IMPORTING, "")
-    config = _prepareconfig(list(job.args))
+    with _configuring():
+        config = _prepareconfig(list(job.args))
     _neutralize_options(config, job)
     config.workerinput = job.worker_input  # type: ignore[attr-defined]  # the xdist contract
     config.workeroutput = {}  # type: ignore[attr-defined]  # the xdist contract
     config.pluginmanager.register(databases, "farm-databases")
-    config.pluginmanager.register(ItemRunner(config, link, box, databases), "farm-items")
+    config.pluginmanager.register(ItemRunner(config, link, box, databases), RUNNER_PLUGIN)
     status = config.hook.pytest_cmdline_main(config=config)
     return int(status)
+
+
+#: The plugin by which a worker's session can be told from others in its process.
+RUNNER_PLUGIN = "farm-items"
+
+_preparing = False
+
+
+@contextlib.contextmanager
+def _configuring() -> Iterator[None]:
+    global _preparing  # one session is prepared at a time, by the main thread
+    _preparing = True
+    try:
+        yield
+    finally:
+        _preparing = False
+
+
+def is_worker_session(config: pytest.Config) -> bool:
+    """Whether a session is the worker's own, also while its first options are being parsed.
+
+    Tests may call pytest in the worker's process too: those sessions are not.
+    """
+    return _preparing or config.pluginmanager.has_plugin(RUNNER_PLUGIN)
 
 
 def _neutralize_options(config: pytest.Config, job: PytestJob) -> None:
@@ -198,6 +224,8 @@ class ItemRunner:
         self._items = dict(zip(keys, session.items, strict=True))
         self._queue = ItemQueue(self._items)
         self._link.start(self._handle)
+        if (capturing := self._capture_files()) is not None:
+            self._link.send(capturing)
         self._link.send(
             wire.Collected(
                 tuple(CollectedItem(key, _group(item)) for key, item in self._items.items()),
@@ -206,6 +234,17 @@ class ItemRunner:
                 time.monotonic() - self._started,
             )
         )
+
+    def _capture_files(self) -> wire.Capturing | None:
+        """Return descriptors of the files that pytest captures into, if it captures into files."""
+        manager = self._config.pluginmanager.get_plugin("capturemanager")
+        if manager is None or self._config.getoption("capture") != "fd":
+            return None
+        manager.resume_global_capture()
+        try:
+            return wire.Capturing(os.dup(1), os.dup(2))
+        finally:
+            manager.suspend_global_capture()
 
     def _handle(self, order: ToWorker) -> Message | None:
         return self._queue.handle(order)

@@ -103,7 +103,9 @@ class Payload(Protocol):
 class Receiver:
     """All snapshots that a worker waits for, at once."""
 
-    def __init__(self, orders: tuple[DatabaseOrder, ...], now: float) -> None:
+    def __init__(
+        self, orders: tuple[DatabaseOrder, ...], now: float, patience: float = PATIENCE
+    ) -> None:
         self._began = now
         self._waiting = {
             order.announce.manifest.digest: Assembly(order.announce) for order in orders
@@ -114,6 +116,8 @@ class Receiver:
         self._again: set[str] = set()
         self._repaired: dict[str, int] = {}
         self._asked: dict[str, tuple[int, ...]] = {}
+        #: How long to stay quiet; shorter once the broadcast flows.
+        self._patience = patience
         self._last_news = now
         #: Chunks that belonged to no snapshot of ours, or were refused.
         self.oddities = 0
@@ -132,6 +136,7 @@ class Receiver:
         try:
             if assembly.add(chunk.index, payload.buffer):
                 self._last_news = now
+                self._patience = PATIENCE
         except ProtocolError:
             self.oddities += 1
             return
@@ -153,7 +158,7 @@ class Receiver:
 
     def questions(self, now: float) -> list[NeedChunks]:
         """Return what to ask for now: nothing while the broadcast is flowing."""
-        quiet = now - self._last_news >= PATIENCE
+        quiet = now - self._last_news >= self._patience
         questions = []
         for digest, assembly in self._waiting.items():
             asked = self._asked.get(digest)

@@ -11,6 +11,7 @@ follow in a frame of their own.
     Pulse              worker -> coord.  every `pulse` seconds, own socket     -
     NeedChunks         worker -> coord.  chunks are missing                    Chunk (each)
     SnapshotRestored   worker -> coord.  a ring is ready, digest verified      -
+    Capturing          worker -> coord.  its output is captured in files       -
     CollectReported    worker -> coord.  a collector failed or was skipped     -
     WarningRecorded    worker -> coord.  pytest recorded a warning             -
     Collected          worker -> coord.  its collection is complete            RunItems | EndSession
@@ -96,6 +97,16 @@ class SnapshotRestored(Message, frozen=True, tag=True):
     receive_seconds: float
     restore_seconds: float
     repaired_chunks: int = 0
+
+
+class Capturing(Message, frozen=True, tag=True):
+    """The worker's descriptors of the files in which pytest captures output and errors.
+
+    A coordinator on the same machine opens them too, to show the last output of a killed worker.
+    """
+
+    output: int
+    errors: int
 
 
 class CollectReported(Message, frozen=True, tag=True):
@@ -222,9 +233,14 @@ class DatabaseOrder(msgspec.Struct, frozen=True):
 
 
 class Welcome(Message, frozen=True, tag=True):
-    """The worker is known; these are the databases that it shall hold before it does anything."""
+    """The worker is known; these are the databases that it shall hold before it does anything.
+
+    `patience` is how many seconds to wait for a broadcast before asking for chunks: 0 where the
+    broadcast is over.
+    """
 
     databases: tuple[DatabaseOrder, ...]
+    patience: float = 0.0
 
 
 class Refused(Message, frozen=True, tag=True):
@@ -266,6 +282,7 @@ FromWorker: TypeAlias = (
     | Pulse
     | NeedChunks
     | SnapshotRestored
+    | Capturing
     | CollectReported
     | WarningRecorded
     | Collected

@@ -1,0 +1,79 @@
+"""The `farm` command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from snapfarm import __version__
+from snapfarm.golden_command import golden
+from snapfarm.roles import CONFIGURED
+
+_RUN_EPILOG = """
+Everything else goes to pytest: -k, -m, -x, --lf, -q, -v, -s, --junitxml, paths and node ids.
+
+Exit codes are pytest's: 0 all passed, 1 some failed, 2 interrupted, 3 internal error, 4 usage
+error, 5 no tests.
+"""
+
+#: Options of `farm run` that take a value, with the pytest option that each is.
+RUN_OPTIONS = {
+    "workers": "--farm",
+    "dist": "--farm-dist",
+    "config": "--farm-config",
+    "farm_report": "--farm-report",
+    "test_timeout": "--farm-test-timeout",
+    "max_worker_restart": "--farm-max-worker-restart",
+    "start_method": "--farm-start-method",
+    "ring": "--farm-ring",
+    "reset": "--farm-reset",
+    "sensors": "--farm-sensors",
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="farm")
+def main() -> None:
+    """Run pytest suites in parallel, each test on a pristine copy of a golden SQLite database."""
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
+    epilog=_RUN_EPILOG,
+)
+@click.option("-n", "--workers", metavar="N", help="Worker processes, or auto, or logical.")
+@click.option("--dist", metavar="MODE", help="load, loadscope, loadfile, loadgroup, worksteal.")
+@click.option("--config", metavar="FILE", help="Read the farm's configuration here.")
+@click.option("--farm-report", metavar="FILE", help="Write a JSON report of the run.")
+@click.option("--test-timeout", metavar="SECONDS", help="End a test that takes longer.")
+@click.option("--max-worker-restart", metavar="N", help="Replace at most N dead workers.")
+@click.option("--start-method", metavar="METHOD", help="spawn, forkserver or fork.")
+@click.option("--ring", metavar="KIND", help="shared-cache, memdb or private.")
+@click.option("--reset", metavar="POLICY", help="test, module, session or never.")
+@click.option("--sensors", metavar="on|off", help="Watch database connections for anomalies.")
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def run(pytest_args: tuple[str, ...], **options: str | None) -> None:
+    """Run a pytest suite on worker processes, each with the golden databases."""
+    import pytest
+
+    sys.exit(pytest.main(pytest_arguments(options, pytest_args)))
+
+
+def pytest_arguments(options: dict[str, str | None], rest: tuple[str, ...]) -> list[str]:
+    """Return what pytest is called with for `farm run`."""
+    arguments = ["-p", "snapfarm"]
+    if options.get("workers") is None:
+        # The configuration decides how many; a farm it is in any case.
+        options = options | {"workers": CONFIGURED}
+    for name, option in RUN_OPTIONS.items():
+        value = options.get(name)
+        if value is not None:
+            arguments += [f"{option}={value}"]
+    return arguments + list(rest)
+
+
+main.add_command(golden)
+
+if __name__ == "__main__":
+    main()

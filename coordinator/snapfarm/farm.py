@@ -1,0 +1,280 @@
+"""A farm: the hub's facts go into the dispatcher, its actions go out, the owner hears of both.
+
+The owner (a pytest session, a pool) only says how a worker is started and what to do with what
+comes back; everything about order, death and time limits is decided here and in the dispatcher.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, assert_never
+
+import msgspec
+
+from snapfarm import dispatch
+from snapfarm.dispatch import Dispatcher
+from snapfarm.errors import LaunchError
+from snapfarm.hub import Arrived, Died, Hub, KillReason, Oddity, Printed, Silent
+from snapfarm_worker import wire
+from snapfarm_worker.agent import WorkerSpec
+from snapfarm_worker.blackbox import RUNNING
+from snapfarm_worker.wire import FromWorker
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Time limits in seconds; 0 means none."""
+
+    #: From an item's start to its end.
+    item: float
+    #: From a worker's start until its databases are restored.
+    start: float
+    #: From being told to stop until being killed.
+    stop: float
+
+
+class Owner(Protocol):
+    """Who uses a farm. Every method is called from the thread that runs `Farm.step`."""
+
+    def specify(self, worker: str) -> WorkerSpec:
+        """Return what a new worker of this name is started with."""
+
+    def arrived(self, worker: str, message: FromWorker) -> None:
+        """Take a message; an ItemFinished only if it is the item's one outcome."""
+
+    def crashed(self, key: str, died: Died, seconds: float) -> None:
+        """Take an item's outcome: it killed its worker after so many seconds."""
+
+    def down(self, worker: str, died: Died, *, orderly: bool) -> None:
+        """A worker is gone; `orderly` if its session had ended."""
+
+    def printed(self, worker: str, lines: tuple[str, ...]) -> None:
+        """A worker wrote lines past pytest's capture."""
+
+    def noticed(self, worker: str, what: str) -> None:
+        """Something is odd; nobody needs to act."""
+
+    def differ(self, difference: dispatch.CollectionsDiffer) -> None:
+        """Two workers collected different items; the farm stops."""
+
+    def gave_up(self, reason: str, unrun: tuple[str, ...]) -> None:
+        """Nobody is left to run these items."""
+
+
+class Farm:
+    """Runs a dispatcher's decisions on a hub until all is done."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        dispatcher: Dispatcher,
+        owner: Owner,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hub = hub
+        self._dispatcher = dispatcher
+        self._owner = owner
+        self._limits = limits
+        self._clock = clock
+        self._launched = 0
+        #: What each worker runs, and since when.
+        self._running: dict[str, tuple[str, float]] = {}
+        #: Until when each worker must have restored its databases.
+        self._start_by: dict[str, float] = {}
+        #: Workers whose session has ended; their process must follow until then.
+        self._exit_by: dict[str, float] = {}
+        self._stop_by: float | None = None
+        self._deaths: dict[str, Died] = {}
+        #: How long the item of the last death had run.
+        self._seconds = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether every item has its outcome, or never will, and no worker is left."""
+        return self._dispatcher.done and not self._hub.workers
+
+    @property
+    def unrun(self) -> tuple[str, ...]:
+        """Keys of items without an outcome."""
+        return self._dispatcher.unrun
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the farm was told to stop."""
+        return self._stop_by is not None
+
+    def start(self, workers: int) -> None:
+        """Start the first workers. Raises LaunchError."""
+        for _ in range(workers):
+            self._launch()
+
+    def stop(self, reason: str) -> None:
+        """Begin nothing more; what runs may end within the stop limit. Later calls do nothing."""
+        if self._stop_by is None:
+            self._stop_by = self._clock() + self._limits.stop
+            self._decide(dispatch.StopRequested(reason))
+
+    def abort(self) -> None:
+        """End the workers as Ctrl-C ends pytest: what runs is interrupted, fixtures torn down."""
+        for worker in self._hub.workers:
+            self._hub.send(worker, wire.EndSession(drop=True, reason="interrupted"))
+            self._hub.interrupt(worker)
+        deadline = self._clock() + self._limits.stop
+        while self._hub.workers and self._clock() < deadline:
+            for event in self._hub.poll(0.1):
+                if isinstance(event, Arrived) and isinstance(event.message, wire.ItemFinished):
+                    self._handle(event)
+                elif isinstance(event, Died):
+                    self._owner.down(event.worker, event, orderly=True)
+
+    def step(self, timeout: float = 0.5) -> None:
+        """Wait for something to happen, and handle it."""
+        for event in self._hub.poll(self._wait(timeout)):
+            self._handle(event)
+        self._enforce_limits()
+
+    # ------------------------------------------------------------ facts
+
+    def _handle(self, event: Arrived | Printed | Silent | Oddity | Died) -> None:
+        match event:
+            case Arrived(worker=worker, message=message):
+                self._arrived(worker, message)
+            case Printed(worker=worker, lines=lines):
+                self._owner.printed(worker, lines)
+            case Silent(worker=worker, seconds=seconds):
+                key, _since = self._running.get(worker, ("", 0.0))
+                doing = f" while it runs {key}" if key else ""
+                self._owner.noticed(
+                    worker,
+                    f"no sign of life for {seconds:.0f} s{doing}; its process lives, so it may be "
+                    "in code that lets no other thread run",
+                )
+            case Oddity(worker=worker, what=what):
+                self._owner.noticed(worker, what)
+            case Died():
+                self._died(event)
+            case _:
+                assert_never(event)
+
+    def _arrived(self, worker: str, message: FromWorker) -> None:
+        match message:
+            case wire.SnapshotRestored() | wire.Collected():
+                self._start_by.pop(worker, None)
+            case _:
+                pass
+        match message:
+            case wire.Collected(items=items):
+                self._owner.arrived(worker, message)
+                collected = tuple(dispatch.Item(item.key, item.group) for item in items)
+                self._decide(dispatch.WorkerCollected(worker, collected))
+            case wire.ItemStarted(key=key):
+                self._item_started(worker, message)
+            case wire.ItemFinished(key=key, then=then):
+                self._running.pop(worker, None)
+                counts = self._dispatcher.awaits(worker, key)
+                self._decide(dispatch.ItemFinished(worker, key))
+                if counts:
+                    self._owner.arrived(worker, message)
+                if then is not None:
+                    self._item_started(worker, then)
+            case wire.ItemsReturned(keys=keys):
+                self._decide(dispatch.ItemsReturned(worker, keys))
+            case wire.Stopping(reason=reason, unrun=unrun):
+                self._decide(dispatch.WorkerStopping(worker, reason, unrun))
+                self._owner.arrived(worker, message)
+            case wire.SessionEnded():
+                self._exit_by[worker] = self._clock() + self._limits.stop
+                self._owner.arrived(worker, message)
+            case _:
+                self._owner.arrived(worker, message)
+
+    def _item_started(self, worker: str, message: wire.ItemStarted) -> None:
+        self._running[worker] = (message.key, self._clock())
+        self._owner.arrived(worker, message)
+        self._decide(dispatch.ItemStarted(worker, message.key))
+
+    def _died(self, died: Died) -> None:
+        worker = died.worker
+        orderly = self._exit_by.pop(worker, None) is not None
+        self._start_by.pop(worker, None)
+        running = died.record.subject if died.record.phase in RUNNING else None
+        key, since = self._running.pop(worker, (running, self._clock()))
+        self._deaths[worker] = died
+        self._owner.down(worker, died, orderly=orderly)
+        if orderly and running is None:
+            self._decide(dispatch.WorkerEnded(worker))
+        else:
+            self._seconds = self._clock() - since if key == running else 0.0
+            self._decide(
+                dispatch.WorkerLost(worker, running=running, phase=died.record.phase.name.lower())
+            )
+
+    # ------------------------------------------------------------ decisions
+
+    def _decide(self, event: dispatch.Event) -> None:
+        for action in self._dispatcher.handle(event, self._clock()):
+            self._act(action)
+
+    def _act(self, action: dispatch.Action) -> None:
+        match action:
+            case dispatch.Run(worker=worker, keys=keys, flush=flush):
+                self._hub.send(worker, wire.RunItems(keys, flush))
+            case dispatch.Recall(worker=worker, keys=keys):
+                self._hub.send(worker, wire.RecallItems(0, keys))
+            case dispatch.End(worker=worker, drop=drop):
+                self._hub.send(worker, wire.EndSession(drop))
+            case dispatch.Launch():
+                self._launch()
+            case dispatch.ReportCrash(worker=worker, key=key):
+                self._owner.crashed(key, self._deaths[worker], self._seconds)
+            case dispatch.CollectionsDiffer():
+                self._owner.differ(action)
+            case dispatch.GiveUp(reason=reason, unrun=unrun):
+                self._owner.gave_up(reason, unrun)
+            case dispatch.Finished():
+                pass
+            case _:
+                assert_never(action)
+
+    def _launch(self) -> None:
+        worker = f"gw{self._launched}"
+        self._launched += 1
+        self._start_by[worker] = self._clock() + self._limits.start
+        self._decide(dispatch.WorkerLaunched(worker))
+        try:
+            self._hub.launch(self._owner.specify(worker))
+        except LaunchError as error:
+            self._owner.noticed(worker, str(error))
+            self._decide(dispatch.WorkerLost(worker, phase="launch"))
+
+    # ------------------------------------------------------------ time limits
+
+    def _wait(self, timeout: float) -> float:
+        deadlines = [*self._start_by.values(), *self._exit_by.values()]
+        if self._limits.item:
+            deadlines += [since + self._limits.item for _key, since in self._running.values()]
+        if self._stop_by is not None:
+            deadlines.append(self._stop_by)
+        if not deadlines:
+            return timeout
+        left = min(deadlines) - self._clock()
+        # A deadline that has passed was acted upon; its worker's death comes as an event.
+        return min(timeout, left) if left > 0 else min(timeout, 0.05)
+
+    def _enforce_limits(self) -> None:
+        now = self._clock()
+        if self._limits.item:
+            for worker, (_key, since) in self._running.items():
+                if now - since >= self._limits.item:
+                    self._hub.kill(worker, KillReason.TIMEOUT, stacks=True)
+        for worker, deadline in self._start_by.items():
+            if now >= deadline:
+                self._hub.kill(worker, KillReason.START, stacks=True)
+        for worker, deadline in self._exit_by.items():
+            if now >= deadline:
+                self._hub.kill(worker, KillReason.ENDING, stacks=True)
+        if self._stop_by is not None and now >= self._stop_by:
+            for worker in self._hub.workers:
+                self._hub.kill(worker, KillReason.ENDING)

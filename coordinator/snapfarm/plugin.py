@@ -1,0 +1,175 @@
+"""The pytest plugin `snapfarm`: it finds out which part a pytest process plays, and does no more.
+
+coordinator   `pytest --farm N`, `farm run`: hands the tests to N workers
+worker        a process that a coordinator has started
+plain         any other pytest run: the same fixtures, on rings of this process
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+    from snapfarm.config import FarmConfig
+    from snapfarm.recorder import RunRecorder
+
+#: Options of pytest that only look: with them the suite is not run, so no farm is started.
+_ONLY_LOOK = ("collectonly", "showfixtures", "show_fixtures_per_test", "markers", "setuponly",
+              "setupplan", "cacheshow", "help", "version")  # fmt: skip
+
+#: pytest options of ours that override a key of the configuration.
+_OVERRIDES = {
+    "farm_workers": "workers",
+    "farm_dist": "dist",
+    "farm_report": "report",
+    "farm_test_timeout": "test_timeout",
+    "farm_max_worker_restart": "max_worker_restart",
+    "farm_start_method": "start_method",
+    "farm_ring": "ring",
+    "farm_reset": "reset",
+    "farm_sensors": "sensors",
+}
+
+_config_key: pytest.StashKey[FarmConfig | None] = pytest.StashKey()
+_recorder_key: pytest.StashKey[RunRecorder] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the farm; `farm run` has the same without the prefix."""
+    group = parser.getgroup("farm", "test farm with a pristine database for every test (snapfarm)")
+    group.addoption(
+        "--farm", dest="farm_workers", metavar="N",
+        help="run the tests on N worker processes; 'auto' and 'logical' count processors",
+    )  # fmt: skip
+    group.addoption(
+        "--farm-dist", metavar="MODE",
+        help="what stays together on a worker: load (nothing), loadscope (class or module), "
+        "loadfile, loadgroup (xdist_group marks), worksteal (as load)",
+    )  # fmt: skip
+    group.addoption("--farm-config", metavar="FILE", help="read the farm's configuration here")
+    group.addoption("--farm-report", metavar="FILE", help="write a JSON report of the run")
+    group.addoption(
+        "--farm-test-timeout", metavar="SECONDS",
+        help="end a test that takes longer, with the stacks of all its threads",
+    )  # fmt: skip
+    group.addoption(
+        "--farm-max-worker-restart", metavar="N", help="replace at most N workers that died"
+    )
+    group.addoption("--farm-start-method", metavar="METHOD", help="spawn, forkserver or fork")
+    group.addoption("--farm-ring", metavar="KIND", help="shared-cache, memdb or private")
+    group.addoption(
+        "--farm-reset", metavar="POLICY",
+        help="when databases go back to the golden state: test, module, session or never",
+    )  # fmt: skip
+    group.addoption("--farm-sensors", metavar="on|off", help="watch database connections")
+    group.addoption(
+        "--rebuild-golden", action="store_true", help="build golden databases anew, not from cache"
+    )
+
+
+def farm_config_of(config: pytest.Config) -> FarmConfig | None:
+    """Return the farm's configuration of a session; None where it has none."""
+    return config.stash.get(_config_key, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Name the databases in the environment before any conftest is imported."""
+    from snapfarm import roles
+
+    roles.declare_hooks(early_config.pluginmanager)
+    if roles.is_worker_session(early_config):
+        return
+    config = roles.find_config(early_config, _overrides(early_config))
+    early_config.stash[_config_key] = config
+    known = early_config.known_args_namespace
+    if roles.workers_wanted(known.farm_workers) and not roles.only_looks(known, _ONLY_LOOK):
+        # pytest-cov and others decide here whether a run is distributed, by xdist's option.
+        known.numprocesses = known.farm_workers
+    if config is not None and config.golden:
+        roles.prepare_local_databases(early_config, config)
+
+
+def _overrides(config: pytest.Config) -> dict[str, str]:
+    """Return the keys that the command line sets."""
+    options = vars(config.known_args_namespace)
+    return {
+        key: options[option]
+        for option, key in _OVERRIDES.items()
+        if options.get(option) is not None
+    }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Refuse what can't be distributed."""
+    from snapfarm import roles
+
+    if roles.is_worker_session(config) or not roles.workers_wanted(config.option.farm_workers):
+        return
+    if config.getoption("usepdb", False):
+        raise pytest.UsageError(
+            "--pdb needs the test in this process: leave out --farm, the fixtures are the same"
+        )
+    if config.getoption("numprocesses", None):
+        raise pytest.UsageError("--farm and -n (pytest-xdist) exclude each other: use one")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Become the coordinator, or provide databases here."""
+    from snapfarm import roles
+
+    config.addinivalue_line(
+        "markers", "xdist_group(name): with --farm-dist loadgroup, tests of a group stay together"
+    )
+    if roles.is_worker_session(config):
+        return
+    farm_config = farm_config_of(config)
+    wanted = config.option.farm_workers
+    if roles.workers_wanted(wanted) and not roles.only_looks(config.option, _ONLY_LOOK):
+        config.stash[_recorder_key] = roles.become_coordinator(config, farm_config, wanted)
+    else:
+        config.stash[_recorder_key] = roles.serve_plain_run(config, farm_config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(
+    terminalreporter: TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """Tell what was seen of the databases, and write the report."""
+    recorder = config.stash.get(_recorder_key, None)
+    if recorder is None:
+        return
+    from snapfarm import roles
+
+    roles.summarize(terminalreporter, recorder, int(exitstatus), config)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Name the configuration in pytest's header."""
+    farm_config = farm_config_of(config)
+    if farm_config is None or farm_config.source is None:
+        return []
+    source = farm_config.source
+    if source.is_relative_to(config.rootpath):
+        source = source.relative_to(config.rootpath)
+    return [f"snapfarm: {source}"]
+
+
+@pytest.fixture(scope="session")
+def worker_id(request: pytest.FixtureRequest) -> str:
+    """The id of this worker, `gw0` and so on; `master` where tests are not distributed."""
+    given = cast("dict[str, str]", getattr(request.config, "workerinput", {}))
+    return given.get("workerid", "master")
+
+
+@pytest.fixture(scope="session")
+def testrun_uid(request: pytest.FixtureRequest) -> str:
+    """An id that all workers of a run share, and no other run has."""
+    given = cast("dict[str, str]", getattr(request.config, "workerinput", {}))
+    return given.get("testrunuid") or uuid.uuid4().hex

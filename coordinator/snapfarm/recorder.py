@@ -1,0 +1,130 @@
+"""Keeps what happens in a run in the report's model."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from collections.abc import Iterable
+
+from snapfarm import __version__
+from snapfarm.golden import GoldenResult
+from snapfarm.hub import Died
+from snapfarm.report.model import GoldenLine, ItemLine, RunReport
+from snapfarm_worker import wire
+from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.wire import FromWorker
+
+#: Characters of a worker's last words that are shown.
+_LAST_WORDS = 4000
+
+
+class RunRecorder:
+    """The report of a run while it is being made."""
+
+    def __init__(self, workers: int, dist: str) -> None:
+        self.report = RunReport(
+            snapfarm=__version__,
+            python=sys.version.split()[0],
+            sqlite=sqlite3.sqlite_version,
+            started=time.time(),
+            planned_workers=workers,
+            dist=dist,
+        )
+        self._began = time.monotonic()
+        #: Why workers failed or how they died, in order, each text once.
+        self._words: dict[str, str] = {}
+
+    def golden(self, result: GoldenResult) -> None:
+        """Keep what a golden database is."""
+        manifest = result.snapshot.manifest
+        self.report.golden.append(
+            GoldenLine(
+                name=result.name,
+                digest=manifest.digest,
+                size=manifest.size,
+                tables=sum(table.kind != "view" for table in manifest.tables),
+                fingerprint=result.fingerprint,
+                cached=result.cached,
+                build_seconds=result.build_seconds,
+                notes=result.notes,
+            )
+        )
+
+    def arrived(self, worker: str, message: FromWorker) -> None:
+        """Keep what a message says of its worker."""
+        line = self.report.worker(worker)
+        match message:
+            case wire.Hello(pid=pid):
+                line.pid = pid
+            case wire.SnapshotRestored():
+                line.receive_seconds[message.database] = message.receive_seconds
+                line.restore_seconds[message.database] = message.restore_seconds
+                line.repaired_chunks += message.repaired_chunks
+            case wire.Collected(seconds=seconds):
+                line.collect_seconds = seconds
+            case wire.ItemFinished(seconds=seconds, resets=resets, anomalies=anomalies):
+                line.items += 1
+                line.busy_seconds += seconds
+                for reset in resets:
+                    line.resets[reset.tier] = line.resets.get(reset.tier, 0) + 1
+                    line.reset_seconds += reset.seconds
+                self.report.anomalies += anomalies
+            case _:
+                pass
+
+    def verified(self, databases: int) -> int:
+        """Return how many workers have restored and verified all of so many databases."""
+        return sum(len(line.restore_seconds) >= databases for line in self.report.workers.values())
+
+    def finished(
+        self, nodeid: str, worker: str, message: wire.ItemFinished, outcomes: Iterable[str]
+    ) -> None:
+        """Keep an item's outcome: that of its worst phase."""
+        found = set(outcomes)
+        worst = next((o for o in ("failed", "rerun", "skipped") if o in found), "passed")
+        if worst == "rerun":
+            worst = "passed"
+        self.report.items.append(
+            ItemLine(nodeid=nodeid, outcome=worst, worker=worker, seconds=message.seconds)
+        )
+
+    def crashed(self, nodeid: str, died: Died, seconds: float) -> None:
+        """Keep that an item killed its worker."""
+        self.report.items.append(
+            ItemLine(
+                nodeid=nodeid, outcome="failed", worker=died.worker, seconds=seconds, crashed=True
+            )
+        )
+
+    def anomalies(self, found: Iterable[Anomaly]) -> None:
+        """Keep anomalies that did not come with a worker's message."""
+        self.report.anomalies += found
+
+    def death(self, worker: str, how: str) -> None:
+        """Keep how a worker's process ended."""
+        self.report.worker(worker).death = how
+        self._words.setdefault(how, worker)
+
+    def failed(self, worker: str, message: wire.WorkerFailed) -> None:
+        """Keep why a worker could not go on."""
+        self._words.setdefault(message.message.strip()[-_LAST_WORDS:], worker)
+
+    def last_words(self) -> str:
+        """Return why workers ended, each reason once, with the first worker that gave it."""
+        return "\n".join(f"{worker}: {words}" for words, worker in self._words.items())
+
+    def unrun(self, nodeids: Iterable[str], reason: str) -> None:
+        """Keep which items have no outcome."""
+        self.report.unrun = list(nodeids)
+        self.report.unrun_reason = reason
+
+    def notice(self, what: str) -> None:
+        """Keep something odd."""
+        self.report.notices.append(what)
+
+    def close(self, exit_status: int) -> RunReport:
+        """Return the finished report."""
+        self.report.seconds = time.monotonic() - self._began
+        self.report.exit_status = exit_status
+        return self.report

@@ -1,0 +1,93 @@
+"""The model of one run, from which every report is made; also the format of `--farm-report`.
+
+Fields are only ever added, with defaults; a change of meaning is a new `FORMAT_VERSION`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from snapfarm_worker.anomaly import Anomaly
+
+#: 1  first version
+FORMAT_VERSION = 1
+
+
+class GoldenLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A golden database of the run. `build_seconds` also where it came from the cache."""
+
+    name: str
+    digest: str
+    size: int
+    tables: int
+    fingerprint: str
+    cached: bool
+    build_seconds: float
+    notes: tuple[str, ...] = ()
+
+
+class WorkerLine(msgspec.Struct, kw_only=True):
+    """One incarnation of a worker. Times in seconds, measured by the worker."""
+
+    worker: str
+    pid: int = 0
+    #: By database.
+    receive_seconds: dict[str, float] = msgspec.field(default_factory=dict)
+    restore_seconds: dict[str, float] = msgspec.field(default_factory=dict)
+    repaired_chunks: int = 0
+    collect_seconds: float = 0.0
+    items: int = 0
+    busy_seconds: float = 0.0
+    #: How often rings were reset, by tier.
+    resets: dict[str, int] = msgspec.field(default_factory=dict)
+    reset_seconds: float = 0.0
+    #: How its process ended where that was not in order.
+    death: str = ""
+
+
+class ItemLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The one outcome of an item, with the worker that ran it and its wall time in seconds."""
+
+    nodeid: str
+    outcome: str
+    worker: str
+    seconds: float
+    crashed: bool = False
+
+
+class RunReport(msgspec.Struct, kw_only=True):
+    """Everything that is known of a run."""
+
+    format_version: int = FORMAT_VERSION
+    snapfarm: str
+    python: str
+    sqlite: str
+    #: Seconds since the epoch.
+    started: float
+    seconds: float = 0.0
+    exit_status: int = 0
+    dist: str = ""
+    planned_workers: int = 0
+    golden: list[GoldenLine] = msgspec.field(default_factory=list)
+    workers: dict[str, WorkerLine] = msgspec.field(default_factory=dict)
+    items: list[ItemLine] = msgspec.field(default_factory=list)
+    anomalies: list[Anomaly] = msgspec.field(default_factory=list)
+    #: Node ids that were collected and have no outcome, with the reason.
+    unrun: list[str] = msgspec.field(default_factory=list)
+    unrun_reason: str = ""
+    #: What the farm noticed and nobody need act upon.
+    notices: list[str] = msgspec.field(default_factory=list)
+
+    def worker(self, name: str) -> WorkerLine:
+        """Return the line of a worker, made on first use."""
+        return self.workers.setdefault(name, WorkerLine(worker=name))
+
+
+def write_json(report: RunReport, path: Path) -> None:
+    """Write a report as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    partial.replace(path)

@@ -1,0 +1,102 @@
+"""What a run prints of its databases and anomalies: lines of text from the run's report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from snapfarm.report.model import GoldenLine, RunReport, WorkerLine
+from snapfarm_worker.anomaly import Anomaly, AnomalyKind
+
+#: Anomalies of one kind that are listed; the JSON report has all.
+_LISTED = 10
+#: Characters of a statement that are shown.
+_STATEMENT = 100
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    if count < 1000:
+        return f"{count} B"
+    if count < 1_000_000:
+        return f"{count / 1000:.1f} kB"
+    return f"{count / 1_000_000:.1f} MB"
+
+
+def golden_line(golden: GoldenLine, width: int) -> str:
+    """Return the line of one golden database; names are padded to `width`."""
+    built = f"built in {golden.build_seconds:.1f} s"
+    how = f"cached: {golden.fingerprint[:6]}" if golden.cached else f"new: {golden.fingerprint[:6]}"
+    tables = "1 table" if golden.tables == 1 else f"{golden.tables} tables"
+    return f"golden  {golden.name:<{width}}  {size(golden.size):>8}  {tables:>9}  {built} ({how})"
+
+
+def ready_line(ready: int, planned: int, seconds: float, verified: int | None, items: int) -> str:
+    """Return the line that says that workers are ready; `verified` is None without databases."""
+    workers = f"{ready} workers" if ready != 1 else "1 worker"
+    if ready < planned:
+        workers = f"{ready} of {planned} workers"
+    parts = [f"farm    {workers} ready in {seconds:.1f} s"]
+    if verified is not None:
+        parts.append(f"snapshot verified by {verified} of {planned}")
+    parts.append("1 item" if items == 1 else f"{items} items")
+    return "   ".join(parts)
+
+
+def anomaly_lines(anomalies: Iterable[Anomaly]) -> Iterator[str]:
+    """Yield the summary of anomalies, grouped by kind, each kind with its remedy."""
+    by_kind: dict[AnomalyKind, list[Anomaly]] = {}
+    for anomaly in anomalies:
+        by_kind.setdefault(anomaly.kind, []).append(anomaly)
+    for kind in sorted(by_kind, key=lambda kind: (by_kind[kind][0].severity, kind)):
+        found = by_kind[kind]
+        total = sum(anomaly.count for anomaly in found)
+        yield f"{kind} ({found[0].severity}): {total} in {_tests(found)}"
+        for anomaly in found[:_LISTED]:
+            yield f"  {anomaly.test}: {anomaly.message}{_where(anomaly)}"
+        if len(found) > _LISTED:
+            yield f"  … and {len(found) - _LISTED} more; --farm-report FILE has all of them"
+        yield f"  -> {found[0].remedy}"
+
+
+def _tests(found: list[Anomaly]) -> str:
+    tests = len({anomaly.test for anomaly in found})
+    return "1 test" if tests == 1 else f"{tests} tests"
+
+
+def _where(anomaly: Anomaly) -> str:
+    parts = []
+    if anomaly.thread and anomaly.thread != "MainThread":
+        parts.append(f"thread {anomaly.thread}")
+    if anomaly.sql:
+        statement = " ".join(anomaly.sql.split())
+        if len(statement) > _STATEMENT:
+            statement = statement[: _STATEMENT - 1] + "…"
+        parts.append(statement)
+    if anomaly.count > 1:
+        parts.append(f"{anomaly.count} times")
+    return f"  [{'; '.join(parts)}]" if parts else ""
+
+
+def reset_line(workers: Iterable[WorkerLine]) -> str | None:
+    """Return how often rings were reset, and what that cost; None if there was nothing to reset."""
+    counts: dict[str, int] = {}
+    seconds = 0.0
+    for worker in workers:
+        seconds += worker.reset_seconds
+        for tier, count in worker.resets.items():
+            counts[tier] = counts.get(tier, 0) + count
+    total = sum(counts.values())
+    if not total:
+        return None
+    tiers = ", ".join(f"{count} {tier}" for tier, count in sorted(counts.items()))
+    return f"resets  {total} ({tiers}) in {seconds:.2f} s, {seconds / total * 1000:.2f} ms each"
+
+
+def not_run_lines(report: RunReport) -> Iterator[str]:
+    """Yield the items that never ran, and why."""
+    count = len(report.unrun)
+    yield f"{count} item{'s' if count != 1 else ''} did not run: {report.unrun_reason}"
+    for nodeid in report.unrun[: _LISTED * 2]:
+        yield f"  {nodeid}"
+    if count > _LISTED * 2:
+        yield f"  … and {count - _LISTED * 2} more; --farm-report FILE has all of them"

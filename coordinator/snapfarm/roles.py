@@ -1,0 +1,161 @@
+"""The parts that a pytest process can play; imported only once pytest is running."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from snapfarm import hookspecs
+from snapfarm.config import FarmConfig, load_config
+from snapfarm.errors import UserError
+from snapfarm.recorder import RunRecorder
+from snapfarm.report import model, terminal
+from snapfarm_worker.items import is_worker_session
+
+__all__ = ["is_worker_session"]
+
+if TYPE_CHECKING:
+    import argparse
+
+    from _pytest.terminal import TerminalReporter
+
+    from snapfarm.local import LocalDatabases
+
+#: The value of `--farm` that leaves the number of workers to the configuration.
+CONFIGURED = "configured"
+
+_local_key: pytest.StashKey[LocalDatabases] = pytest.StashKey()
+
+
+def declare_hooks(manager: pytest.PytestPluginManager) -> None:
+    """Declare xdist's node hooks, unless xdist is there and has done so."""
+    if not manager.hasplugin("xdist"):
+        manager.add_hookspecs(hookspecs)
+
+
+def workers_wanted(value: str | None) -> bool:
+    """Whether `--farm` asks for workers; 0 asks for none."""
+    return value is not None and value != "0"
+
+
+def only_looks(options: argparse.Namespace, names: Iterable[str]) -> bool:
+    """Whether the command line only asks what there is."""
+    return any(getattr(options, name, False) for name in names)
+
+
+def find_config(config: pytest.Config, overrides: Mapping[str, str]) -> FarmConfig | None:
+    """Return the farm's configuration; None where a plain run has none. Raises UsageError."""
+    explicit = config.known_args_namespace.farm_config
+    if not overrides and not explicit and not _is_configured(config.rootpath):
+        return None
+    values = dict(overrides)
+    if values.get("workers") in {"0", CONFIGURED}:
+        del values["workers"]
+    try:
+        return load_config(
+            config.rootpath, explicit=None if explicit is None else Path(explicit), overrides=values
+        )
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _is_configured(root: Path) -> bool:
+    """Whether a project says anything of a farm; quick, since every pytest run comes here."""
+    if os.environ.get("FARM_CONFIG") or (root / "farm.toml").exists():
+        return True
+    try:
+        text = (root / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return re.search(r"^\s*\[\s*tool\s*\.\s*[\"']?farm\b", text, re.MULTILINE) is not None
+
+
+def prepare_local_databases(config: pytest.Config, farm_config: FarmConfig) -> None:
+    """Name the databases in the environment; they are built and restored on first use."""
+    from snapfarm.local import LocalDatabases
+
+    local = LocalDatabases(farm_config, rebuild=bool(config.known_args_namespace.rebuild_golden))
+    os.environ.update(local.environment())
+    config.stash[_local_key] = local
+    config.add_cleanup(local.close)
+
+
+def become_coordinator(
+    config: pytest.Config, farm_config: FarmConfig | None, wanted: str
+) -> RunRecorder:
+    """Distribute this session's tests. Raises UsageError."""
+    from snapfarm.session import FarmSession
+    from snapfarm.workers import worker_count
+
+    if farm_config is None:
+        raise RuntimeError("the coordinator has no configuration")
+    count = worker_count(config, farm_config.workers)
+    for name, value in (("numprocesses", count), ("dist", farm_config.dist)):
+        # What plugins ask for to know of xdist; where xdist is installed, it would act on them.
+        if not config.pluginmanager.hasplugin("xdist"):
+            setattr(config.option, name, value)
+    session = FarmSession(config, farm_config, count)
+    config.pluginmanager.register(session, "farm-session")
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        # Results of several files come interleaved: a file name before each dot would not do.
+        reporter.showfspath = False
+    return session.report
+
+
+def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> RunRecorder:
+    """Give the tests of a run without a farm the same fixtures, on rings of this process."""
+    from snapfarm.local import LocalDatabases
+
+    local = config.stash.get(_local_key, None)
+    if local is None:
+        local = LocalDatabases(farm_config or FarmConfig(root=config.rootpath))
+    recorder = RunRecorder(0, "no")
+    config.pluginmanager.register(local.plugin(recorder), "farm-databases")
+    return recorder
+
+
+def summarize(
+    reporter: TerminalReporter, recorder: RunRecorder, exit_status: int, config: pytest.Config
+) -> None:
+    """Print what the run's report has to say, and write it where that was asked for."""
+    report = recorder.close(exit_status)
+    if report.anomalies:
+        reporter.section("database anomalies")
+        for line in terminal.anomaly_lines(report.anomalies):
+            reporter.write_line(line)
+    if report.unrun:
+        reporter.section("not run")
+        for line in terminal.not_run_lines(report):
+            reporter.write_line(line)
+    deaths = [line for line in report.workers.values() if line.death]
+    if deaths:
+        reporter.section("workers that died")
+        for line in deaths:
+            reporter.write_line(f"{line.worker}: {line.death}")
+    resets = terminal.reset_line(report.workers.values())
+    if resets is not None and config.get_verbosity() > 0:
+        reporter.write_line(resets)
+    path = _report_path(config)
+    if path is None:
+        return
+    try:
+        model.write_json(report, path)
+    except OSError as error:
+        reporter.write_line(f"snapfarm: the report could not be written: {error}", red=True)
+
+
+def _report_path(config: pytest.Config) -> Path | None:
+    if config.option.farm_report:
+        return Path(config.invocation_params.dir, config.option.farm_report)
+    from snapfarm.plugin import farm_config_of
+
+    farm_config = farm_config_of(config)
+    if farm_config is None or farm_config.report is None:
+        return None
+    return Path(farm_config.report)
