@@ -49,12 +49,15 @@ _BODY = re.compile(
 _GAP = r"(?:\s|--[^\n]*+(?:\n|\Z)|/\*(?:[^*]++|\*(?!/))*+\*/)++"
 
 _TRIGGER = re.compile(
-    rf"(?:EXPLAIN{_GAP}(?:QUERY{_GAP}PLAN{_GAP})?)?CREATE{_GAP}(?:TEMP(?:ORARY)?{_GAP})?TRIGGER\b",
+    rf"(?:EXPLAIN{_GAP}(?:QUERY{_GAP}PLAN{_GAP})?)?CREATE{_GAP}(?:TEMP(?:ORARY)?{_GAP})*+TRIGGER\b",
     re.IGNORECASE | re.ASCII,
 )
 
-#: What has to follow a semicolon inside a trigger's body for the trigger to be over.
-_TRIGGER_END = re.compile(rf"(?:{_GAP}|;)*+END(?:{_GAP})?(?:;|\Z)", re.IGNORECASE | re.ASCII)
+#: Inside a trigger's body, what may stand between a semicolon and the word that follows.
+_FILL = re.compile(rf"(?:{_GAP}|;)*+", re.ASCII)
+
+#: What has to follow there for the trigger to be over.
+_TRIGGER_END = re.compile(rf"END(?:{_GAP})?(?:;|\Z)", re.IGNORECASE | re.ASCII)
 
 _OPENERS = {"'": "string", '"': "quoted name", "`": "quoted name", "[": "quoted name"}
 
@@ -88,6 +91,9 @@ def _end_of(script: str, start: int) -> tuple[int, str]:
         position += 1
         if not in_trigger:
             return position, ""
+        # Going on behind the filling: a long run of semicolons is not to be read for each of them.
+        filled = _FILL.match(script, position)
+        position = filled.end() if filled else position
         ended = _TRIGGER_END.match(script, position)
         if ended:
             return ended.end(), ""
