@@ -1,0 +1,44 @@
+"""Golden databases in a pytest run without a farm: built or cached as ever, restored here.
+
+Nothing happens until somebody connects: a run that touches no database pays for none.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.golden import obtain_one
+from snapfarm_worker.databases import Databases
+from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
+
+if TYPE_CHECKING:
+    from snapfarm_worker.snapshot import Snapshot
+
+
+class LocalDatabases:
+    """The rings of a project's golden databases in this process, each waiting for its first use."""
+
+    def __init__(self, config: FarmConfig, *, rebuild: bool = False) -> None:
+        self._config = config
+        self._rebuild = rebuild
+        self.databases = Databases(policy=ResetPolicy(config.reset), sensors=config.sensors == "on")
+        for golden in config.golden:
+            ring = Ring(
+                golden.name,
+                functools.partial(self._load, golden),
+                kind=RingKind(golden.ring or config.ring),
+            )
+            self.databases.add(ring, policy=ResetPolicy(golden.reset or config.reset))
+
+    def _load(self, golden: GoldenConfig) -> Snapshot:
+        return obtain_one(self._config, golden, rebuild=self._rebuild).snapshot
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that name the rings."""
+        return self.databases.environment()
+
+    def close(self) -> None:
+        """Close the rings."""
+        self.databases.close()
