@@ -11,6 +11,7 @@
     │   └── LaunchError             no worker could be started, or all of them died at the start
     ├── SnapshotUnknown             the store has no snapshot of the digest that was asked for
     └── InternalError               a bug of ours: please report it with the text
+        └── DispatchError           the dispatcher was told what can't be; carries the story
 
 `pytest`'s own exit codes 0-5 keep their meaning in `farm run`. A UserError ends the command with
 `EXIT_USAGE`, an InternalError with `EXIT_INTERNAL`.
@@ -84,3 +85,15 @@ class LaunchError(UserError):
 
 class InternalError(FarmError):
     """A bug of ours: please report it with the text."""
+
+
+class DispatchError(InternalError):
+    """The dispatcher was told something that can't be: end the run, its books are wrong.
+
+    `what` is the fault, `story` the last events with their causes, oldest first.
+    """
+
+    def __init__(self, what: str, story: tuple[str, ...] = ()) -> None:
+        self.what = what
+        self.story = story
+        super().__init__("\n".join((what, "the last events were:", *story) if story else (what,)))

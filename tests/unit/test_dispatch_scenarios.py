@@ -1,0 +1,612 @@
+"""What the dispatcher answers, step by step: each scenario is a numbered list of event -> actions.
+
+Items are single letters, or `file::letter` where affinity matters; workers are gw0, gw1, …
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from snapfarm.dispatch import (
+    Action,
+    Closed,
+    CollectionsDiffer,
+    Dispatcher,
+    DistMode,
+    End,
+    Event,
+    Finished,
+    GiveUp,
+    Item,
+    ItemFinished,
+    ItemsAdded,
+    ItemsReturned,
+    ItemStarted,
+    Launch,
+    Recall,
+    ReportCrash,
+    Run,
+    StopRequested,
+    WorkerCollected,
+    WorkerEnded,
+    WorkerLaunched,
+    WorkerLost,
+    WorkerReady,
+    WorkerStopping,
+)
+
+Step = tuple[Event, list[Action]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A farm, and what happens in it; `unrun` are the items that have no outcome at the end."""
+
+    title: str
+    workers: int
+    steps: list[Step]
+    mode: DistMode = DistMode.LOAD
+    max_worker_restart: int | None = None
+    unrun: str = ""
+    oddities: dict[str, int] = field(default_factory=dict)
+
+
+def up(worker: str) -> Event:
+    return WorkerLaunched(worker)
+
+
+def has(worker: str, keys: str) -> Event:
+    """A worker's collection; its items are separated by blanks."""
+    return WorkerCollected(worker, tuple(Item(key) for key in keys.split()))
+
+
+def began(worker: str, key: str) -> Event:
+    return ItemStarted(worker, key)
+
+
+def did(worker: str, key: str) -> Event:
+    return ItemFinished(worker, key)
+
+
+def run(worker: str, keys: str, *, flush: bool = False) -> Action:
+    return Run(worker, tuple(keys.split()), flush)
+
+
+LAST_WORDS = [
+    Scenario(
+        "one worker runs two items: it may run the last at once, nothing else can come",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a b"), [run("gw0", "a b", flush=True)]),
+            (began("gw0", "a"), []),
+            (did("gw0", "a"), []),
+            (began("gw0", "b"), []),
+            (did("gw0", "b"), [End("gw0")]),
+            (WorkerEnded("gw0"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "as many items as workers: each gets one, whoever is ready first",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw1", "a b"), [run("gw1", "a", flush=True)]),
+            (has("gw0", "a b"), [run("gw0", "b", flush=True)]),
+            (did("gw1", "a"), []),
+            (did("gw0", "b"), [End("gw0"), End("gw1")]),
+            (WorkerEnded("gw0"), []),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "the other worker never gets ready: the first one does all, and the other is ended",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw0", "a b"), [run("gw0", "a", flush=True)]),
+            (did("gw0", "a"), [run("gw0", "b", flush=True)]),
+            (did("gw0", "b"), [End("gw0"), End("gw1")]),
+            (WorkerEnded("gw0"), []),
+            (WorkerLost("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "a suite of no items ends at once",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", ""), [End("gw0")]),
+            (WorkerEnded("gw0"), [Finished()]),
+        ],
+    ),
+]
+
+DEATHS = [
+    Scenario(
+        "a worker killed in an item costs that item alone; its others run elsewhere, first",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a b c d"), [run("gw0", "a b")]),
+            (began("gw0", "a"), [run("gw0", "c")]),
+            (did("gw0", "a"), [run("gw0", "d")]),
+            (began("gw0", "b"), []),
+            (WorkerLost("gw0", "b", ("a",), "call"), [ReportCrash("gw0", "b"), Launch()]),
+            (up("gw1"), []),
+            (has("gw1", "a b c d"), [run("gw1", "c d", flush=True)]),
+            (did("gw1", "c"), []),
+            (did("gw1", "d"), [End("gw1")]),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "a result that died with its worker: the item runs again, and nobody is blamed for it",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a b"), [run("gw0", "a b", flush=True)]),
+            (began("gw0", "a"), []),
+            # 1. gw0 ends a and begins b. 2. Neither message leaves it. 3. b kills it.
+            (WorkerLost("gw0", "b", ("a",), "call"), [ReportCrash("gw0", "b"), Launch()]),
+            (up("gw1"), []),
+            (has("gw1", "a b"), [run("gw1", "a", flush=True)]),
+            (did("gw1", "a"), [End("gw1")]),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "nobody knows what the worker ran: nobody is blamed, all of it runs again",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a b"), [run("gw0", "a b", flush=True)]),
+            (began("gw0", "a"), []),
+            (WorkerLost("gw0"), [Launch()]),
+            (up("gw1"), []),
+            (has("gw1", "a b"), [run("gw1", "a b", flush=True)]),
+            (did("gw1", "a"), []),
+            (did("gw1", "b"), [End("gw1")]),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "the worker dies between an item's result and its own record: nobody is blamed",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a b"), [run("gw0", "a b", flush=True)]),
+            (did("gw0", "a"), []),
+            (WorkerLost("gw0", "a"), [Launch()]),
+            (up("gw1"), []),
+            (has("gw1", "a b"), [run("gw1", "b", flush=True)]),
+            (did("gw1", "b"), [End("gw1")]),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+        oddities={"running item of a lost worker had finished": 1},
+    ),
+    Scenario(
+        "the last item kills its worker: there is nothing left to replace it for",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a"), [run("gw0", "a", flush=True)]),
+            (WorkerLost("gw0", "a"), [ReportCrash("gw0", "a"), Finished()]),
+        ],
+    ),
+    Scenario(
+        "the survivor finishes the one item that is left alone: no replacement",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw0", "a b"), [run("gw0", "a", flush=True)]),
+            (has("gw1", "a b"), [run("gw1", "b", flush=True)]),
+            (WorkerLost("gw0", "a"), [ReportCrash("gw0", "a")]),
+            (did("gw1", "b"), [End("gw1")]),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "what a worker sent before it died arrives after its death: it no longer counts",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw0", "a b"), [run("gw0", "a", flush=True)]),
+            (has("gw1", "a b"), [run("gw1", "b", flush=True)]),
+            # 1. gw0 is stopped, and taken for dead. 2. a runs on gw1. 3. gw0 wakes up.
+            (WorkerLost("gw0"), [run("gw1", "a", flush=True), Launch()]),
+            (did("gw0", "a"), []),
+            (WorkerLost("gw0"), []),
+            (did("gw1", "b"), []),
+            (did("gw1", "a"), [End("gw1")]),
+            (did("gw1", "a"), []),
+            (up("gw2"), [End("gw2")]),
+            (WorkerEnded("gw1"), []),
+            (WorkerEnded("gw2"), [Finished()]),
+        ],
+        oddities={
+            "late ItemFinished from lost worker": 1,
+            "late WorkerLost from lost worker": 1,
+            "late ItemFinished from ending worker": 1,
+        },
+    ),
+    Scenario(
+        "no replacement is allowed: what is left is named",
+        workers=1,
+        max_worker_restart=0,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a b c"), [run("gw0", "a b")]),
+            (
+                WorkerLost("gw0", "a"),
+                [
+                    ReportCrash("gw0", "a"),
+                    GiveUp("no worker is left, and no replacement is allowed", ("b", "c")),
+                ],
+            ),
+        ],
+        unrun="b c",
+    ),
+    Scenario(
+        "every worker dies in import: one clear end, no loop",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (WorkerLost("gw0", phase="collect"), []),
+            (
+                WorkerLost("gw1", phase="collect"),
+                [GiveUp("every worker died before it was ready", ())],
+            ),
+        ],
+    ),
+    Scenario(
+        "replacements that die before they are ready: after the fourth there is no other",
+        workers=1,
+        max_worker_restart=100,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a"), [run("gw0", "a", flush=True)]),
+            (WorkerLost("gw0"), [Launch()]),
+            (up("gw1"), []),
+            (WorkerLost("gw1"), [Launch()]),
+            (up("gw2"), []),
+            (WorkerLost("gw2"), [Launch()]),
+            (up("gw3"), []),
+            (WorkerLost("gw3"), [Launch()]),
+            (up("gw4"), []),
+            (
+                WorkerLost("gw4"),
+                [GiveUp("no worker is left, and the last 4 died before they were ready", ("a",))],
+            ),
+        ],
+        unrun="a",
+    ),
+    Scenario(
+        "a worker that died in import is replaced once another one proves that starting works",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (WorkerLost("gw0", phase="collect"), []),
+            (has("gw1", "a b c"), [run("gw1", "a b"), Launch()]),
+            (up("gw2"), []),
+            (
+                has("gw2", "a b c"),
+                [run("gw2", "c", flush=True), run("gw1", "", flush=True)],
+            ),
+        ],
+        unrun="a b c",
+    ),
+]
+
+AFFINITY = [
+    Scenario(
+        "a killer in a file: the rest of its unit stays together, on another worker",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw0", "x::a x::b x::c y::d y::e"), [run("gw0", "x::a x::b x::c")]),
+            (has("gw1", "x::a x::b x::c y::d y::e"), [run("gw1", "y::d y::e", flush=True)]),
+            (began("gw0", "x::a"), []),
+            (
+                WorkerLost("gw0", "x::a"),
+                [ReportCrash("gw0", "x::a"), run("gw1", "x::b x::c"), Launch()],
+            ),
+            (did("gw1", "y::d"), []),
+            # The unit of x::b has not begun, but x::b is the successor of y::e: it stays.
+            (up("gw2"), []),
+            (has("gw2", "x::a x::b x::c y::d y::e"), []),
+            (did("gw1", "y::e"), [run("gw1", "", flush=True)]),
+            (
+                WorkerLost("gw1", "x::b"),
+                [ReportCrash("gw1", "x::b"), run("gw2", "x::c", flush=True)],
+            ),
+            (did("gw2", "x::c"), [End("gw2")]),
+            (WorkerEnded("gw2"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "groups need not be neighbours: a unit stands where its first item stood",
+        workers=2,
+        mode=DistMode.LOADGROUP,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (
+                WorkerCollected("gw0", (Item("a", "g"), Item("b"), Item("c", "g"), Item("d"))),
+                [run("gw0", "a c")],
+            ),
+            (
+                WorkerCollected("gw1", (Item("a", "g"), Item("b"), Item("c", "g"), Item("d"))),
+                [run("gw1", "b d", flush=True), run("gw0", "", flush=True)],
+            ),
+        ],
+        unrun="a b c d",
+    ),
+]
+
+#: gw0 runs w::a, and the three items of x are recalled from it for gw1, which has only y::f.
+SUITE = "w::a w::b x::c x::d x::e y::f"
+RECALLED: list[Step] = [
+    (up("gw0"), []),
+    (up("gw1"), []),
+    (has("gw0", SUITE), [run("gw0", "w::a w::b")]),
+    (began("gw0", "w::a"), [run("gw0", "x::c x::d x::e")]),
+    (has("gw1", SUITE), [run("gw1", "y::f"), Recall("gw0", ("x::c", "x::d", "x::e"))]),
+]
+
+THEFTS = [
+    Scenario(
+        "the whole unit comes back, and moves",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            *RECALLED,
+            (
+                ItemsReturned("gw0", ("x::c", "x::d", "x::e")),
+                [run("gw1", "x::c x::d x::e"), run("gw0", "", flush=True)],
+            ),
+            (began("gw1", "y::f"), []),
+            (did("gw0", "w::a"), []),
+        ],
+        unrun="w::b x::c x::d x::e y::f",
+    ),
+    Scenario(
+        "the recall crosses a start: the unit that has begun stays, and is handed back",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            *RECALLED,
+            # 1. The coordinator recalls c, d, e. 2. gw0 ends a and b and begins c, which pins d.
+            # 3. It takes the recall, and can give back only e.
+            (did("gw0", "w::a"), []),
+            (did("gw0", "w::b"), []),
+            (began("gw0", "x::c"), []),
+            (
+                ItemsReturned("gw0", ("x::e",)),
+                [run("gw0", "x::e"), run("gw1", "", flush=True)],
+            ),
+            (did("gw0", "x::c"), [run("gw0", "", flush=True)]),
+        ],
+        unrun="x::d x::e y::f",
+    ),
+    Scenario(
+        "the answer overtakes the start: what is begun is known from what is missing",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            *RECALLED,
+            (
+                ItemsReturned("gw0", ("x::d", "x::e")),
+                [run("gw0", "x::d x::e"), run("gw1", "", flush=True)],
+            ),
+            (did("gw0", "w::a"), []),
+        ],
+        unrun="w::b x::c x::d x::e y::f",
+    ),
+    Scenario(
+        "a worker that gives nothing back is not asked again before it has moved on",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            *RECALLED,
+            (ItemsReturned("gw0", ()), [run("gw1", "", flush=True)]),
+            (did("gw0", "w::a"), []),
+        ],
+        unrun="w::b x::c x::d x::e y::f",
+    ),
+    Scenario(
+        "the one that was to get the items dies first: they go to the queue",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            *RECALLED,
+            (WorkerLost("gw1", "y::f"), [ReportCrash("gw1", "y::f"), Launch()]),
+            (ItemsReturned("gw0", ("x::c", "x::d", "x::e")), []),
+            (up("gw2"), []),
+            (has("gw2", SUITE), [run("gw2", "x::c x::d x::e"), run("gw0", "", flush=True)]),
+        ],
+        unrun="w::a w::b x::c x::d x::e",
+    ),
+    Scenario(
+        "the worker dies with items in limbo: they are nobody's, and run elsewhere",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            *RECALLED,
+            (
+                WorkerLost("gw0", "w::a"),
+                [ReportCrash("gw0", "w::a"), run("gw1", "w::b"), Launch()],
+            ),
+            (ItemsReturned("gw0", ("x::c", "x::d", "x::e")), []),
+            (did("gw1", "y::f"), [run("gw1", "", flush=True)]),
+            (did("gw1", "w::b"), [run("gw1", "x::c x::d x::e")]),
+        ],
+        unrun="x::c x::d x::e",
+        oddities={"late ItemsReturned from lost worker": 1},
+    ),
+    Scenario(
+        "nobody is told to run its last item while an answer is on its way",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            *RECALLED,
+            (did("gw0", "w::a"), []),
+            (
+                ItemsReturned("gw0", ("x::c", "x::d", "x::e")),
+                [run("gw1", "x::c x::d x::e"), run("gw0", "", flush=True)],
+            ),
+        ],
+        unrun="w::b x::c x::d x::e y::f",
+    ),
+]
+
+ENDINGS = [
+    Scenario(
+        "a stop: nothing begins, nothing is launched, nobody is blamed",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw0", "a b c d e"), [run("gw0", "a b")]),
+            (began("gw0", "a"), [run("gw0", "c")]),
+            (StopRequested("maxfail"), [End("gw0", drop=True), End("gw1", drop=True)]),
+            (has("gw1", "a b c d e"), []),
+            (StopRequested("ctrl-c"), []),
+            (did("gw0", "a"), []),
+            (WorkerLost("gw0", "b"), []),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+        unrun="b c d e",
+    ),
+    Scenario(
+        "a worker wants no more items: its items run elsewhere, its place is filled again",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a b c"), [run("gw0", "a b")]),
+            (began("gw0", "a"), [run("gw0", "c")]),
+            (did("gw0", "a"), [run("gw0", "", flush=True)]),
+            (WorkerStopping("gw0", "shouldstop", ("b", "c")), [End("gw0", drop=True)]),
+            (WorkerEnded("gw0"), [Launch()]),
+            (up("gw1"), []),
+            (has("gw1", "a b c"), [run("gw1", "b c", flush=True)]),
+            (did("gw1", "b"), []),
+            (did("gw1", "c"), [End("gw1")]),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "an order crosses a worker's stop: what it never took runs elsewhere once it has ended",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw0", "a b"), [run("gw0", "a", flush=True)]),
+            (has("gw1", "a b"), [run("gw1", "b", flush=True)]),
+            (WorkerStopping("gw0", "exit"), [End("gw0", drop=True)]),
+            (WorkerEnded("gw0"), [run("gw1", "a", flush=True), Launch()]),
+            (up("gw2"), []),
+            (did("gw1", "b"), []),
+            (did("gw1", "a"), [End("gw1"), End("gw2")]),
+        ],
+    ),
+    Scenario(
+        "collections in another order: reported once, and the run stops",
+        workers=3,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (up("gw2"), []),
+            (has("gw0", "a b c"), [run("gw0", "a", flush=True)]),
+            (
+                has("gw1", "a c b"),
+                [
+                    CollectionsDiffer("gw0", "gw1", (), (), 1, reordered=True),
+                    End("gw0", drop=True),
+                    End("gw1", drop=True),
+                    End("gw2", drop=True),
+                ],
+            ),
+            (has("gw2", "b"), []),
+            (WorkerEnded("gw0"), []),
+            (WorkerEnded("gw1"), []),
+            (WorkerEnded("gw2"), [Finished()]),
+        ],
+        unrun="a b c",
+    ),
+    Scenario(
+        "a difference shows even if all is done before the second worker has collected",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw0", "a"), [run("gw0", "a", flush=True)]),
+            (did("gw0", "a"), [End("gw0"), End("gw1")]),
+            (
+                has("gw1", "a b"),
+                [CollectionsDiffer("gw0", "gw1", (), ("b",), 1, reordered=False)],
+            ),
+            (WorkerEnded("gw0"), []),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "a pool: tasks come one by one, and the end is announced",
+        workers=2,
+        steps=[
+            (up("gw0"), []),
+            (WorkerReady("gw0"), []),
+            (ItemsAdded((Item("t1"),)), [run("gw0", "t1", flush=True)]),
+            (ItemsAdded((Item("t2"),)), []),
+            (up("gw1"), []),
+            (WorkerReady("gw1"), [run("gw1", "t2", flush=True)]),
+            (did("gw0", "t1"), []),
+            (did("gw1", "t2"), []),
+            (ItemsAdded((Item("t3"),)), [run("gw0", "t3", flush=True)]),
+            (Closed(), []),
+            (did("gw0", "t3"), [End("gw0"), End("gw1")]),
+            (WorkerEnded("gw0"), []),
+            (WorkerEnded("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "an idle pool replaces a dead worker once there is something to do",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (WorkerReady("gw0"), []),
+            (WorkerLost("gw0"), []),
+            (ItemsAdded((Item("t1"),)), [Launch()]),
+            (up("gw1"), []),
+            (WorkerReady("gw1"), [run("gw1", "t1", flush=True)]),
+        ],
+        unrun="t1",
+    ),
+]
+
+SCENARIOS = [*LAST_WORDS, *DEATHS, *AFFINITY, *THEFTS, *ENDINGS]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.title)
+def test_scenario(scenario: Scenario) -> None:
+    dispatcher = Dispatcher(
+        scenario.workers, scenario.mode, max_worker_restart=scenario.max_worker_restart
+    )
+    for number, (event, expected) in enumerate(scenario.steps, start=1):
+        actions = dispatcher.handle(event, float(number))
+        assert actions == expected, f"step {number}"
+        dispatcher.check()
+    assert dispatcher.unrun == tuple(scenario.unrun.split())
+    assert dispatcher.oddities == scenario.oddities
+    ends = {type(actions[-1]) for _, actions in scenario.steps if actions}
+    assert dispatcher.done == bool(ends & {Finished, GiveUp})
