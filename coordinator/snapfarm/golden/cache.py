@@ -31,6 +31,9 @@ KEPT_ENTRIES = 5
 #: Seconds after which what a dead or damaged build left behind is swept away.
 _SWEPT_AFTER = 3600.0
 
+#: Looks at an entry that other farms replace all the time, before it counts as missing.
+_READS = 3
+
 _TEMPORARY = ".tmp-"
 _DAMAGED = ".damaged-"
 
@@ -68,22 +71,31 @@ class GoldenCache:
         An entry that is unfinished or damaged is moved aside, so that a new one can take its place.
         """
         place = self.folder / fingerprint
-        try:
-            hit = self._verified(place)
-        except FileNotFoundError as error:
-            # Where the whole entry is gone, another farm has cleared it: a plain miss.
-            if place.is_dir():
-                self._set_aside(place, f"is unfinished: it has no {Path(error.filename).name}")
-            return None
-        except _DamagedError as error:
-            self._set_aside(place, str(error))
-            return None
-        except OSError as error:
-            self.notes.append(f"cache entry {place} can't be read: {error.strerror or error}")
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(place / "complete")  # the time of its last use, for `_prune`
-        return hit
+        for _ in range(_READS):
+            try:
+                folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                self.notes.append(f"cache entry {place} can't be read: {error.strerror or error}")
+                return None
+            try:
+                hit = _verified(folder)
+            except _DamagedError as error:
+                if _is_at(folder, place):
+                    self._set_aside(place, str(error))
+                    return None
+                # Another farm replaced or cleared the entry while it was read: look again.
+            except OSError as error:
+                self.notes.append(f"cache entry {place} can't be read: {error.strerror or error}")
+                return None
+            else:
+                with contextlib.suppress(OSError):
+                    os.utime("complete", dir_fd=folder)  # the time of its last use, for `_prune`
+                return hit
+            finally:
+                os.close(folder)
+        return None
 
     def peek(self, fingerprint: str) -> Entry | None:
         """Return what an entry says of itself, without reading or trusting its image."""
@@ -116,8 +128,9 @@ class GoldenCache:
             (temporary / "manifest.json").write_bytes(manifest)
             seal = f"{entry.manifest.digest} {digest_of(manifest)}\n"
             (temporary / "complete").write_text(seal, "ascii")
-            if replace and place.exists():
-                self._drop(place)
+            if replace:
+                with contextlib.suppress(FileNotFoundError):
+                    self._drop(place)
             temporary.rename(place)
         except OSError as error:
             # Taken: another farm published the same inputs first, and its entry is as good.
@@ -136,22 +149,6 @@ class GoldenCache:
         if self.folder.exists():
             shutil.rmtree(self.folder)
         return count
-
-    def _verified(self, place: Path) -> Hit:
-        seal = (place / "complete").read_bytes().split()
-        manifest = (place / "manifest.json").read_bytes()
-        data = (place / "image.sqlite").read_bytes()
-        if len(seal) != 2 or digest_of(manifest) != seal[1].decode("ascii", "replace"):
-            raise _DamagedError("is damaged: its manifest.json differs from its digest")
-        if digest_of(data) != seal[0].decode("ascii", "replace"):
-            raise _DamagedError("is damaged: its image.sqlite differs from its digest")
-        try:
-            entry = msgspec.json.decode(manifest, type=Entry)
-        except msgspec.DecodeError as error:
-            raise _DamagedError(f"can't be read by this version: {error}") from None
-        if entry.manifest.digest != seal[0].decode("ascii") or entry.manifest.size != len(data):
-            raise _DamagedError("is damaged: its manifest is of another image")
-        return Hit(entry, Snapshot(entry.manifest, data))
 
     def _set_aside(self, place: Path, why: str) -> None:
         aside = self.folder / f"{_DAMAGED}{place.name[:12]}-{uuid.uuid4().hex[:8]}"
@@ -203,6 +200,45 @@ class GoldenCache:
         for place in stale:
             with contextlib.suppress(OSError):
                 self._drop(place)
+
+
+def _verified(folder: int) -> Hit:
+    """Return the entry in an open folder. Raises _DamagedError and OSError.
+
+    All files are opened in that folder, not by path: an entry that replaces it meanwhile can't
+    lend a file to a mixture of both.
+    """
+    seal = _content(folder, "complete").split()
+    manifest = _content(folder, "manifest.json")
+    data = _content(folder, "image.sqlite")
+    if len(seal) != 2 or digest_of(manifest) != seal[1].decode("ascii", "replace"):
+        raise _DamagedError("is damaged: its manifest.json differs from its digest")
+    if digest_of(data) != seal[0].decode("ascii", "replace"):
+        raise _DamagedError("is damaged: its image.sqlite differs from its digest")
+    try:
+        entry = msgspec.json.decode(manifest, type=Entry)
+    except msgspec.DecodeError as error:
+        raise _DamagedError(f"can't be read by this version: {error}") from None
+    if entry.manifest.digest != seal[0].decode("ascii") or entry.manifest.size != len(data):
+        raise _DamagedError("is damaged: its manifest is of another image")
+    return Hit(entry, Snapshot(entry.manifest, data))
+
+
+def _content(folder: int, name: str) -> bytes:
+    try:
+        file = os.open(name, os.O_RDONLY, dir_fd=folder)
+    except FileNotFoundError:
+        raise _DamagedError(f"is unfinished: it has no {name}") from None
+    with os.fdopen(file, "rb") as opened:
+        return opened.read()
+
+
+def _is_at(folder: int, place: Path) -> bool:
+    """Tell whether an open folder is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(folder), place.stat())
+    except FileNotFoundError:
+        return False
 
 
 class _DamagedError(Exception):
