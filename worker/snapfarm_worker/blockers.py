@@ -1,0 +1,173 @@
+"""Finds what keeps a ring locked after a test, and ends what can be ended.
+
+Three things hold a lock: a connection in a transaction, a connection that was dropped in one and
+waits for the garbage collector, and a cursor with rows left to fetch, even one whose connection is
+closed. What was there before the test began is somebody else's, and is left alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import msgspec
+
+from snapfarm_worker.members import Member, RingConnection
+from snapfarm_worker.stacks import forget_failed_frames
+
+_LEGACY = -1
+_in_transaction: Callable[[sqlite3.Connection], bool] = (
+    sqlite3.Connection.in_transaction.__get__  # below a user's class
+)
+
+
+class Blocker(msgspec.Struct, frozen=True):
+    """One holder of a lock, with whether it began before the test (`wide`), and was `ended`."""
+
+    what: Literal["transaction", "cursor", "connection"]
+    member: Member
+    wide: bool = False
+    ended: bool = False
+
+    def __str__(self) -> str:
+        text = {
+            "transaction": "an open transaction of a connection ",
+            "cursor": "a cursor with rows left to fetch, of a connection ",
+            "connection": "a connection dropped in a transaction without close(), ",
+        }[self.what]
+        return text + self.member.where
+
+
+class Spared(msgspec.Struct, frozen=True):
+    """What held locks when the test began."""
+
+    #: The members that were in a transaction.
+    transactions: frozenset[Member] = frozenset()
+    #: The cursors that existed, if the ring was locked.
+    cursors: frozenset[weakref.ref[sqlite3.Cursor]] = frozenset()
+
+
+def in_transaction(member: Member) -> bool:
+    """Tell whether a member is in a transaction that its program began.
+
+    A connection with `autocommit=False` is in one all its life, which says nothing.
+    """
+    conn = member.ref()
+    if conn is None or member.closed or _always_in_transaction(conn):
+        return False
+    try:
+        return _in_transaction(conn)
+    except sqlite3.ProgrammingError:
+        return False
+
+
+def present(members: Iterable[Member], *, locked: bool) -> Spared:
+    """Return what there is now, to be spared later. Only a locked ring is searched for cursors."""
+    members = list(members)
+    return Spared(
+        frozenset(member for member in members if in_transaction(member)),
+        frozenset(weakref.ref(cursor) for cursor, _ in _cursors(members))
+        if locked
+        else frozenset(),
+    )
+
+
+def clear(members: list[Member], spared: Spared, is_free: Callable[[], bool]) -> list[Blocker]:
+    """End what holds locks, as far as it isn't spared; return all that was found.
+
+    Works from the cheap to the dear, and stops once the ring is free.
+    """
+    found: list[Blocker] = []
+    for member in members:
+        if in_transaction(member):
+            wide = member in spared.transactions
+            found.append(
+                Blocker("transaction", member, wide, ended=not wide and _rolled_back(member))
+            )
+        elif member not in spared.transactions:
+            _rolled_back(member)  # harmless, and all that autocommit=False needs
+    if is_free():
+        return found
+    forget_failed_frames()
+    alive = [member for member in members if member.ref() is not None]
+    gc.collect()
+    if is_free():
+        # What only garbage, or the frames of a failed test, kept alive is no cursor left open.
+        return found + [
+            Blocker("connection", member, ended=True)
+            for member in alive
+            if member.ref() is None and not member.closed
+        ]
+    for cursor, member in _cursors(members):
+        wide = weakref.ref(cursor) in spared.cursors
+        if wide or _unfinished(cursor, member):
+            found.append(Blocker("cursor", member, wide, ended=not wide and _ended(cursor, member)))
+    return found
+
+
+def _always_in_transaction(conn: sqlite3.Connection) -> bool:
+    return getattr(conn, "autocommit", _LEGACY) is False
+
+
+def _rolled_back(member: Member) -> bool:
+    conn = member.ref()
+    if conn is None or member.closed:
+        return False
+    try:
+        sqlite3.Connection.rollback(conn)
+    except sqlite3.Error:
+        return False  # another thread's
+    return True
+
+
+def _cursors(members: Iterable[Member]) -> list[tuple[sqlite3.Cursor, Member]]:
+    """Return the living cursors of the members' connections, closed connections included."""
+    owners: dict[int, Member] = {}
+    connections: list[RingConnection] = []
+    for member in members:
+        conn = member.ref()
+        if conn is not None:
+            owners[id(conn)] = member
+            connections.append(conn)
+    if not connections:
+        return []
+    return [
+        (thing, owners[id(thing.connection)])
+        for thing in gc.get_referrers(*connections)
+        if isinstance(thing, sqlite3.Cursor) and id(getattr(thing, "connection", None)) in owners
+    ]
+
+
+def _unfinished(cursor: sqlite3.Cursor, member: Member) -> bool:
+    """Tell whether a cursor has rows left. A cursor of a closed connection can't be asked."""
+    if member.closed:
+        return cursor.description is not None
+    factory = cursor.row_factory
+    try:
+        cursor.row_factory = None
+        try:
+            return sqlite3.Cursor.fetchone(cursor) is not None
+        finally:
+            cursor.row_factory = factory
+    except sqlite3.ProgrammingError:
+        return False  # closed, or another thread's
+    except Exception:
+        return True  # a converter of the user's met a row
+
+
+def _ended(cursor: sqlite3.Cursor, member: Member) -> bool:
+    try:
+        if not member.closed:
+            sqlite3.Cursor.close(cursor)
+            return True
+        # close() refuses since the connection is closed. Giving the cursor another connection
+        # frees its statement, and with it what SQLite kept of the first one.
+        nowhere = sqlite3.Connection(":memory:")
+        sqlite3.Cursor.__init__(cursor, nowhere)
+        nowhere.close()
+    except sqlite3.Error:
+        return False  # another thread's
+    return True

@@ -1,0 +1,189 @@
+"""Lets `sqlite3.connect` know the rings of this process.
+
+Once installed, `sqlite3.connect` looks at the name that it is given. The URI of a ring joins that
+ring: at its present generation, with `uri=True` whatever the caller said, as a `RingConnection`.
+Any other name goes to sqlite3 untouched.
+
+    URI                                            ring kind
+    file:farm-<name>?mode=memory&cache=shared      shared-cache
+    file:/farm-<name>?vfs=memdb                    memdb
+    file:/farm-<name>?vfs=farm-private             private; SQLite itself refuses this one
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+import sqlite3.dbapi2
+import threading
+import urllib.parse
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from snapfarm_worker.members import Home, Member, RingConnection, blend, newborn
+from snapfarm_worker.stacks import callers
+
+PREFIX = "farm-"
+
+#: sqlite3's own; whoever patched it before this module was imported stays in the chain.
+original_connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+_POSITIONS = (
+    "timeout",
+    "detect_types",
+    "isolation_level",
+    "check_same_thread",
+    "factory",
+    "cached_statements",
+    "uri",
+)
+_DEFAULT_TIMEOUT = 5.0
+
+
+class Joinable(Home, Protocol):
+    """A ring, as connecting sees it."""
+
+    @property
+    def patient(self) -> bool:
+        """Whether members have to wait for locks themselves."""
+
+    def address(self) -> str:
+        """Return what to connect to just now; restores the ring if that was not done yet.
+
+        Raises RingError once the ring is closed.
+        """
+
+    def welcome(self, conn: sqlite3.Connection, member: Member | None) -> None:
+        """Take a new connection in; `member` is None if nothing can be recorded of it."""
+
+
+class _Entry:
+    """A ring in the register."""
+
+    def __init__(self, uri: str, ring: Joinable) -> None:
+        self.parameters = frozenset(uri.partition("?")[2].split("&"))
+        self.ring = ring
+
+
+_rings: dict[str, _Entry] = {}
+_installs = 0
+_install_lock = threading.Lock()
+
+
+def register(key: str, uri: str, ring: Joinable) -> bool:
+    """Make a ring known under its key, which starts with PREFIX; False if the key is taken."""
+    return _rings.setdefault(key, _Entry(uri, ring)).ring is ring
+
+
+def forget(key: str) -> None:
+    """Remove a ring from the register."""
+    _rings.pop(key, None)
+
+
+def install() -> None:
+    """Patch sqlite3; each call needs its `uninstall()`."""
+    global _installs  # the patch is as global as what it patches
+    with _install_lock:
+        _installs += 1
+        if _installs == 1:
+            for module in (sqlite3, sqlite3.dbapi2):
+                module.connect = connect  # type: ignore[attr-defined]
+
+
+def uninstall() -> None:
+    """Undo one `install()`; the last one restores sqlite3, unless somebody patched it since."""
+    global _installs
+    with _install_lock:
+        _installs = max(0, _installs - 1)
+        if _installs == 0:
+            for module in (sqlite3, sqlite3.dbapi2):
+                if getattr(module, "connect") is connect:  # noqa: B009
+                    module.connect = original_connect  # type: ignore[attr-defined]
+
+
+@functools.wraps(original_connect)
+def connect(database: object, *args: object, **kwargs: object) -> sqlite3.Connection:
+    """Stand in for `sqlite3.connect`."""
+    if _rings:
+        found = find(database)
+        if found is not None:
+            return join(found[0], found[1], args, kwargs)
+    return original_connect(database, *args, **kwargs)
+
+
+def find(database: object) -> tuple[Joinable, str] | None:
+    """Return the ring that a database name means, and the URI parameters added to the ring's."""
+    if not isinstance(database, str):
+        if not isinstance(database, bytes | os.PathLike):
+            return None
+        database = os.fsdecode(database)
+    if not database.startswith("file:"):
+        return None
+    # An URI's path may be written with slashes, escapes and a fragment; parameters in any order.
+    path, _, query = database[5:].partition("#")[0].partition("?")
+    key = urllib.parse.unquote(path).lstrip("/")
+    if not key.startswith(PREFIX):
+        return None
+    entry = _rings.get(key)
+    if entry is None:
+        return None
+    given = query.split("&")
+    if not entry.parameters.issubset(given):
+        return None
+    return entry.ring, "".join(f"&{p}" for p in given if p and p not in entry.parameters)
+
+
+def join(
+    ring: Joinable, more: str, args: tuple[object, ...], kwargs: dict[str, object]
+) -> sqlite3.Connection:
+    """Open a connection to a ring with the arguments of `sqlite3.connect` after the first."""
+    if len(args) > len(_POSITIONS) or any(name in kwargs for name in _POSITIONS[: len(args)]):
+        return original_connect(":memory:", *args, **kwargs)  # raises what sqlite3 says of it
+    options = dict(zip(_POSITIONS, args, strict=False)) | kwargs
+    address = ring.address()
+    timeout = options.get("timeout", _DEFAULT_TIMEOUT)
+    member = Member(
+        ring,
+        patient=ring.patient,
+        timeout=float(timeout) if isinstance(timeout, int | float) else _DEFAULT_TIMEOUT,
+    )
+    member.opened, member.pooled = callers()
+    current = threading.current_thread()
+    member.thread, member.thread_id = current.name, current.ident or 0
+    factory = options.get("factory", sqlite3.Connection)
+    options["factory"] = blend(factory) if isinstance(factory, type) else factory
+    options["uri"] = True
+    newborn(member)
+    try:
+        conn = original_connect(address + more, **options)
+    finally:
+        newborn(None)
+    return _adopted(conn, ring, member)
+
+
+def _adopted(conn: sqlite3.Connection, ring: Joinable, member: Member) -> sqlite3.Connection:
+    if not isinstance(conn, RingConnection) and type(conn) is not sqlite3.Connection:
+        # A factory that is a function made an object of a class of its own.
+        try:
+            conn.__class__ = blend(type(conn))
+        except TypeError:
+            pass
+        else:
+            conn.farm_member = member  # type: ignore[attr-defined]
+    known = member if isinstance(conn, RingConnection) else None
+    try:
+        if isinstance(conn, RingConnection):
+            member.ref = weakref.ref(conn, functools.partial(_gone, weakref.ref(ring), member))
+        ring.welcome(conn, known)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _gone(ring: Callable[[], Joinable | None], member: Member, _: object) -> None:
+    home = ring()
+    if home is not None:
+        home.gone(member)

@@ -1,0 +1,187 @@
+"""All rings of this process, and what happens to them before and after each test."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import msgspec
+
+from snapfarm_worker import connections
+from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.errors import RingError
+from snapfarm_worker.members import member_of
+from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring
+from snapfarm_worker.sensors import Sensors
+
+#: The database that FARM_URI and fixtures without a `database=` mean.
+DEFAULT = "default"
+
+#: What ends together with a test: the test alone, its module as well, or the whole session.
+Boundary = Literal["test", "module", "session"]
+
+_DUE: dict[ResetPolicy, frozenset[Boundary]] = {
+    ResetPolicy.TEST: frozenset({"test", "module", "session"}),
+    ResetPolicy.MODULE: frozenset({"module", "session"}),
+    ResetPolicy.SESSION: frozenset({"session"}),
+    ResetPolicy.NEVER: frozenset(),
+}
+
+
+class TestDatabases(msgspec.Struct, frozen=True):
+    """What a test did to the databases: anomalies, and the reset of each ring that was due."""
+
+    __test__ = False  # no test class, whatever its name says
+
+    anomalies: tuple[Anomaly, ...]
+    resets: dict[str, ResetOutcome]
+
+
+class Databases:
+    """The rings by name of their database. While it is open, `sqlite3.connect` knows them."""
+
+    def __init__(self, *, policy: ResetPolicy, sensors: bool) -> None:
+        self.policy = policy
+        self._rings: dict[str, Ring] = {}
+        self._policies: dict[str, ResetPolicy] = {}
+        self._sensors = Sensors() if sensors else None
+        self._wide_fixtures = 0
+        self._open = True
+        connections.install()
+
+    def add(self, ring: Ring, *, policy: ResetPolicy | None = None) -> None:
+        """Take over a ring, which `close()` will close.
+
+        Raises RingError if there is one of that name, or of that environment variable.
+        """
+        for name in self._rings:
+            if _variable(name) == _variable(ring.database):
+                raise RingError(
+                    f"databases {name!r} and {ring.database!r} would share the variable "
+                    f"{_variable(name)}: rename one"
+                )
+        self._rings[ring.database] = ring
+        if policy is not None:
+            self._policies[ring.database] = policy
+        if self._sensors is not None:
+            self._sensors.watch(ring)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the databases, in the order in which they were added."""
+        return tuple(self._rings)
+
+    def get(self, name: str | None = None) -> Ring:
+        """Return a ring; without a name the one of "default", or the only one.
+
+        Raises RingError, which tells what there is.
+        """
+        if not self._rings:
+            raise RingError(
+                "no golden database is configured: declare one as [tool.farm.golden.default] in "
+                "pyproject.toml"
+            )
+        ring = self._rings.get(name) if name is not None else self._default()
+        if ring is None:
+            known = ", ".join(repr(each) for each in self._rings)
+            wanted = f"database {name!r}" if name is not None else f"database named {DEFAULT!r}"
+            raise RingError(f"there is no {wanted}: choose one of {known} with farm(database=…)")
+        return ring
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that tell programs where the databases are."""
+        found = {_variable(name): ring.uri for name, ring in self._rings.items()}
+        default = self._default()
+        if default is not None:
+            found["FARM_URI"] = default.uri
+        return found
+
+    def begin_test(self, test: str) -> None:
+        """A test begins: what holds locks already is not its doing."""
+        for ring in self._rings.values():
+            ring.mark()
+        if self._sensors is not None:
+            self._sensors.begin(test)
+
+    def anomalies(self) -> tuple[Anomaly, ...]:
+        """Return what was observed so far in the test that runs."""
+        return self._sensors.findings.peek() if self._sensors is not None else ()
+
+    def end_test(self, test: str, policy: ResetPolicy | None, boundary: Boundary) -> TestDatabases:
+        """A test ended, its fixtures torn down: observe what is left, and reset what is due.
+
+        `policy` is the test's own, before the database's and the suite's.
+        """
+        resets: dict[str, ResetOutcome] = {}
+        for name, ring in self._rings.items():
+            if not ring.is_open:
+                continue
+            if self._sensors is not None:
+                self._sensors.scan(ring)
+            if boundary in _DUE[policy or self._policies.get(name, self.policy)]:
+                resets[name], blockers = ring.reset_naming()
+                if self._sensors is not None:
+                    retired = resets[name].tier == "retired"
+                    self._sensors.blocked(ring, blockers, retired=retired)
+        anomalies = self._sensors.finish() if self._sensors is not None else ()
+        return TestDatabases(anomalies, resets)
+
+    @contextmanager
+    def wide_fixture(self) -> Iterator[None]:
+        """Set up a fixture that outlives the test: what it opens and begins is not the test's."""
+        before = {name: ring.transactions() for name, ring in self._rings.items() if ring.is_open}
+        self._wide_fixtures += 1
+        self._tell_sensors()
+        try:
+            yield
+        finally:
+            self._wide_fixtures -= 1
+            self._tell_sensors()
+            for name, ring in self._rings.items():
+                if ring.is_open:
+                    ring.adopt(before.get(name, frozenset()))
+
+    def open_fixture(self, ring: Ring) -> sqlite3.Connection:
+        """Return a connection that `close_fixture` will end."""
+        conn = ring.connect()
+        member = member_of(conn)
+        if member is not None:
+            member.fixture = True
+            member.alert = member.watcher is not None
+        return conn
+
+    def close_fixture(self, conn: sqlite3.Connection) -> None:
+        """Roll back and close; only a transaction that the test itself began is worth a word."""
+        member = member_of(conn)
+        if member is not None and member.closed:
+            return
+        if conn.in_transaction:
+            if member is not None and member.explicit and self._sensors is not None:
+                self._sensors.leaked_transaction(member)
+            conn.rollback()
+        conn.close()
+
+    def close(self) -> None:
+        """Close all rings, and let `sqlite3.connect` be again."""
+        if not self._open:
+            return
+        self._open = False
+        for ring in self._rings.values():
+            ring.close()
+        connections.uninstall()
+
+    def _default(self) -> Ring | None:
+        if len(self._rings) == 1:
+            return next(iter(self._rings.values()))
+        return self._rings.get(DEFAULT)
+
+    def _tell_sensors(self) -> None:
+        if self._sensors is not None:
+            self._sensors.in_wide_fixture = self._wide_fixtures > 0
+
+
+def _variable(name: str) -> str:
+    return "FARM_URI_" + re.sub(r"[^A-Z0-9]", "_", name.upper())

@@ -1,0 +1,406 @@
+"""The connections of a ring: what sqlite3's own do, plus patience with locks and a memory.
+
+`RingConnection` and `RingCursor` stand directly above sqlite3's classes, below any class of the
+user's (see `blend`), so that only SQLite's own work is repeated, never the user's code.
+
+    class              waits for a shared-cache lock      tells the watcher
+    RingCursor         execute, executemany, script       failures; statements while on alert
+    RingConnection     the same, blobopen, backup         failures, deserialize
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from snapfarm_worker import patience
+from snapfarm_worker.stacks import Frame, shown
+
+if TYPE_CHECKING:
+    from sqlite3 import _Parameters as Parameters
+    from types import TracebackType
+    from typing import Literal, Self
+
+_T = TypeVar("_T")
+
+
+class Watcher(Protocol):
+    """What is told of a member's life; nothing that it does may raise."""
+
+    def joined(self, member: Member) -> None:
+        """A connection was opened."""
+
+    def dropped(self, member: Member) -> None:
+        """A connection was freed that nobody had closed; called at any moment."""
+
+    def executed(self, conn: RingConnection, member: Member, sql: str) -> None:
+        """A statement succeeded on a connection that is on alert."""
+
+    def failed(self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error) -> None:
+        """An error is about to reach the caller."""
+
+    def left(self, conn: RingConnection, member: Member) -> None:
+        """The connection has just left its ring through `deserialize()`."""
+
+    def authorize(self, conn: RingConnection, member: Member) -> None:
+        """Set the watcher's authorizer, which calls the user's, on a connection that left."""
+
+
+class Home(Protocol):
+    """What a member knows of its ring."""
+
+    database: str
+    watcher: Watcher | None
+    generation: int
+
+    def gone(self, member: Member) -> None:
+        """Forget a member whose connection was freed; called at any moment, even inside the GC."""
+
+    def members(self) -> list[Member]:
+        """Return the members whose connection still exists."""
+
+
+class Member:
+    """What is known of one connection to a ring; it never keeps the connection alive."""
+
+    __slots__ = (
+        "alert", "authorizer", "closed", "explicit", "fixture", "generation", "home", "left",
+        "memo", "opened", "patient", "pooled", "probed", "quiet", "recorded", "ref", "removed",
+        "test", "thread", "thread_id", "timeout", "traced", "watcher", "wide",
+    )  # fmt: skip
+
+    def __init__(self, home: Home | None, *, patient: bool, timeout: float) -> None:
+        #: The ring; None only for a connection that is still being made.
+        self.home = home
+        self.watcher = home.watcher if home else None
+        #: The ring's generation that the connection was made to.
+        self.generation = home.generation if home else 0
+        #: Returns the connection, or None once it is gone.
+        self.ref: Callable[[], RingConnection | None] = _gone
+        #: True where locks have to be waited for here, since SQLite does not.
+        self.patient = patient
+        #: What `timeout=` said, in seconds.
+        self.timeout = timeout
+        #: The frames of the project's own code that opened it, innermost first.
+        self.opened: tuple[Frame, ...] = ()
+        #: Opened by a connection pool, which closes it when it wants to.
+        self.pooled = False
+        self.thread = ""
+        self.thread_id = 0
+        #: The test that opened it; empty outside of tests.
+        self.test = ""
+        #: Opened by a fixture that outlives the test.
+        self.wide = False
+        #: Opened, and closed, by a fixture of the farm's.
+        self.fixture = False
+        #: `close()` succeeded.
+        self.closed = False
+        #: The watcher wants to see each statement.
+        self.alert = False
+        #: Its database is private since it called `deserialize()`.
+        self.left = False
+        #: The user has a trace callback, which must see no statement but the user's.
+        self.traced = False
+        #: The user's own authorizer.
+        self.authorizer: Callable[..., int] | None = None
+        #: The open transaction was begun by the user's own BEGIN or SAVEPOINT.
+        self.explicit = False
+        #: A statement of the watcher's own runs, which the user's authorizer must not see.
+        self.quiet = False
+        # The rest belongs to the watcher, and matters once the connection has left.
+        self.recorded: set[str] = set()
+        self.removed: set[str] = set()
+        self.probed: dict[str, bool] = {}
+        self.memo: dict[str, frozenset[str]] = {}
+
+    @property
+    def where(self) -> str:
+        """Where it was opened, and by which thread, for people."""
+        file, line, function = self.opened[0] if self.opened else ("", 0, "")
+        place = f"at {file}:{line} in {function}" if file else "by code outside of the project"
+        return f"opened {place}, thread {self.thread}"
+
+    @property
+    def stack(self) -> tuple[str, ...]:
+        """The frames that opened it, for people."""
+        return tuple(shown(frame) for frame in self.opened)
+
+
+def _gone() -> None:
+    return None
+
+
+#: Stands in where a cursor of ours works on a connection that is none of ours.
+_NOBODY = Member(None, patient=False, timeout=0.0)
+
+#: `_birth.member` is what the next connection made by this thread becomes.
+_birth = threading.local()
+
+
+class RingCursor(sqlite3.Cursor):
+    """A cursor that waits for shared-cache locks as long as its connection's timeout says."""
+
+    #: Rows that earlier runs of a repeated `executemany` changed.
+    _rows_before = 0
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that the last statement changed; -1 where that makes no sense."""
+        return patience.rows_changed(self) + self._rows_before
+
+    def execute(self, sql: str, parameters: Parameters = (), /) -> Self:
+        """Execute one statement."""
+        if self._rows_before:
+            self._rows_before = 0
+        try:
+            _execute(self, sql, parameters)
+        except sqlite3.OperationalError as error:
+            again = functools.partial(_execute, self, sql, parameters)
+            if not _overcome(self, error, again):
+                _tell(self, sql, error)
+                raise
+        try:
+            member = self.connection.farm_member  # type: ignore[attr-defined]
+        except AttributeError:
+            return self
+        if member.alert:
+            member.watcher.executed(self.connection, member, sql)
+        return self
+
+    def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> Self:
+        """Execute one statement for each set of parameters; a repeat loses and doubles none."""
+        if self._rows_before:
+            self._rows_before = 0
+        member = _member_of(self)
+        if member.patient:
+            rows = patience.Rows(self, parameters)
+            try:
+                _executemany(self, sql, rows)
+            except sqlite3.OperationalError as error:
+                again = functools.partial(rows.run_again, sql)
+                if not rows.met_lock(error) or not _overcome(self, error, again):
+                    _tell(self, sql, error)
+                    raise
+                self._rows_before = rows.changed_before
+        else:
+            try:
+                _executemany(self, sql, parameters)
+            except sqlite3.OperationalError as error:
+                _tell(self, sql, error)
+                raise
+        if member.alert and member.watcher is not None:
+            member.watcher.executed(_ours(self), member, sql)
+        return self
+
+    def executescript(self, sql_script: str, /) -> Self:
+        """Execute a script, statement by statement where any of them may meet a lock."""
+        member = _member_of(self)
+        try:
+            if member.patient and isinstance(sql_script, str) and "\0" not in sql_script:
+                patience.run_script(self, sql_script, functools.partial(_overcome, self))
+            else:
+                _executescript(self, sql_script)
+        except sqlite3.OperationalError as error:
+            _tell(self, sql_script, error)
+            raise
+        if member.alert and member.watcher is not None:
+            member.watcher.executed(_ours(self), member, sql_script)
+        return self
+
+
+class RingConnection(sqlite3.Connection):
+    """A connection to a ring: sqlite3's own, with patience and a record of its life."""
+
+    farm_member: Member
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        """Give the connection its memory before a user's `__init__` can run statements."""
+        self = super().__new__(cls)
+        member: Member | None = getattr(_birth, "member", None)
+        _birth.member = None
+        self.farm_member = member or Member(None, patient=False, timeout=0.0)
+        return self
+
+    if TYPE_CHECKING:
+
+        def cursor(self, factory: object = ..., /) -> sqlite3.Cursor:  # type: ignore[override]
+            """Return a cursor."""
+    else:
+
+        def cursor(self, factory=RingCursor):
+            """Return a cursor; a class of the user's is blended with RingCursor."""
+            if factory is not RingCursor and isinstance(factory, type):
+                factory = blend(factory)
+            return _cursor(self, factory)
+
+    def execute(self, sql: str, parameters: Parameters = (), /) -> sqlite3.Cursor:
+        """Execute one statement on a new cursor, which is returned."""
+        # As in sqlite3 itself, a user's `cursor` method is not asked.
+        return _cursor(self, RingCursor).execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> sqlite3.Cursor:
+        """Execute one statement for each set of parameters, on a new cursor."""
+        return _cursor(self, RingCursor).executemany(sql, parameters)
+
+    def executescript(self, sql_script: str, /) -> sqlite3.Cursor:
+        """Execute a script on a new cursor."""
+        return _cursor(self, RingCursor).executescript(sql_script)
+
+    def commit(self) -> None:
+        """Commit; a shared cache never refuses it, a memdb may be busy."""
+        try:
+            super().commit()
+        except sqlite3.OperationalError as error:
+            _tell_of(self, "COMMIT", error)
+            raise
+        self.farm_member.explicit = False
+
+    def rollback(self) -> None:
+        """Roll back."""
+        super().rollback()
+        self.farm_member.explicit = False
+
+    def __exit__(
+        self,
+        type: type[BaseException] | None,  # noqa: A002  # typeshed's name
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Literal[False]:
+        """Commit, or roll back after an exception; the connection stays open."""
+        self.farm_member.explicit = False
+        try:
+            return super().__exit__(type, value, traceback)
+        except sqlite3.OperationalError as error:
+            if error is not value:
+                _tell_of(self, "COMMIT", error)
+            raise
+
+    if not TYPE_CHECKING:
+
+        def blobopen(self, *args, **kwargs):
+            """Open a blob."""
+            return _patiently(self, functools.partial(super().blobopen, *args, **kwargs))
+
+        def backup(self, *args, **kwargs):
+            """Copy the database into another connection's."""
+            return _patiently(self, functools.partial(super().backup, *args, **kwargs))
+
+        def deserialize(self, data, /, *, name="main"):
+            """Replace the database by an image: in a ring, that makes this connection private."""
+            super().deserialize(data, name=name)
+            if name == "main" and not self.farm_member.left:
+                self.farm_member.left = True
+                if self.farm_member.watcher is not None:
+                    self.farm_member.watcher.left(self, self.farm_member)
+
+        def set_authorizer(self, authorizer_callback):
+            """Set the user's authorizer; a watcher that has its own calls it."""
+            self.farm_member.authorizer = authorizer_callback
+            if self.farm_member.left and self.farm_member.watcher is not None:
+                self.farm_member.watcher.authorize(self, self.farm_member)
+            else:
+                super().set_authorizer(authorizer_callback)
+
+        def set_trace_callback(self, trace_callback):
+            """Set the user's trace callback."""
+            super().set_trace_callback(trace_callback)
+            self.farm_member.traced = trace_callback is not None
+
+    def close(self) -> None:
+        """Close the connection; an unfinished cursor that lives on keeps its locks, though."""
+        super().close()
+        self.farm_member.closed = True
+
+
+_execute = sqlite3.Cursor.execute
+_executemany = sqlite3.Cursor.executemany
+_executescript = sqlite3.Cursor.executescript
+_cursor = sqlite3.Connection.cursor
+
+
+def blend(theirs: type) -> type:
+    """Return a class that is both the user's connection or cursor class and ours.
+
+    A class that can't be combined, or is neither, comes back as it is.
+    """
+    for base, ours in ((sqlite3.Connection, RingConnection), (sqlite3.Cursor, RingCursor)):
+        if theirs is base:
+            return ours
+        if issubclass(theirs, base):
+            if issubclass(theirs, ours):
+                return theirs
+            return _blended(theirs, ours)
+    return theirs
+
+
+def _blended(theirs: type, ours: type) -> type:
+    known = theirs.__dict__.get("farm_blend")
+    if isinstance(known, type):
+        return known
+    namespace = {"__module__": theirs.__module__, "__qualname__": theirs.__qualname__}
+    try:
+        both: type = type(theirs)(theirs.__name__, (theirs, ours), namespace)
+        # Kept on the user's class, so that the two are freed together.
+        theirs.farm_blend = both  # type: ignore[attr-defined]
+    except (TypeError, AttributeError):
+        return theirs
+    return both
+
+
+def newborn(member: Member | None) -> None:
+    """Set what the next connection that this thread makes becomes."""
+    _birth.member = member
+
+
+def member_of(conn: sqlite3.Connection) -> Member | None:
+    """Return what is known of a connection; None if it is none of a ring's."""
+    return getattr(conn, "farm_member", None)
+
+
+def _member_of(cursor: sqlite3.Cursor) -> Member:
+    return getattr(getattr(cursor, "connection", None), "farm_member", _NOBODY)
+
+
+def _ours(cursor: sqlite3.Cursor) -> RingConnection:
+    conn = cursor.connection
+    assert isinstance(conn, RingConnection)
+    return conn
+
+
+def _overcome(cursor: sqlite3.Cursor, error: BaseException, again: Callable[[], object]) -> bool:
+    member = _member_of(cursor)
+    if not member.patient or not patience.is_shared_lock(error):
+        return False
+    budget = patience.budget_of(cursor.connection, otherwise=member.timeout, traced=member.traced)
+    return patience.overcome(budget, again)
+
+
+def _tell(cursor: sqlite3.Cursor, sql: str, error: sqlite3.Error) -> None:
+    """Tell the watcher of an error that is about to reach the caller."""
+    member = _member_of(cursor)
+    if member.watcher is not None and isinstance(sql, str):
+        member.watcher.failed(_ours(cursor), member, sql, error)
+
+
+def _tell_of(conn: RingConnection, sql: str, error: sqlite3.Error) -> None:
+    if conn.farm_member.watcher is not None:
+        conn.farm_member.watcher.failed(conn, conn.farm_member, sql, error)
+
+
+def _patiently(conn: RingConnection, operation: Callable[[], _T]) -> _T:
+    """Run an operation of a connection that has no cursor, waiting for locks."""
+    results: list[_T] = []
+    try:
+        return operation()
+    except sqlite3.OperationalError as error:
+        member = conn.farm_member
+        if member.patient and patience.is_shared_lock(error):
+            budget = patience.budget_of(conn, otherwise=member.timeout, traced=member.traced)
+            if patience.overcome(budget, lambda: results.append(operation())):
+                return results[0]
+        _tell_of(conn, "", error)
+        raise

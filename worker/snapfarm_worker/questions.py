@@ -1,0 +1,71 @@
+"""What sensors ask a user's connection, unseen by the user's own callbacks.
+
+Every answer is an integer, since a connection may have any `text_factory`; None stands for a
+question that could not be asked.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+from snapfarm_worker.members import RingConnection
+from snapfarm_worker.snapshot import quoted
+
+_MISSING_TABLE = re.compile(r"no such table: (?:main\.)?(?P<table>.+)", re.DOTALL)
+_MISSING_COLUMN = re.compile(r"no such column: (?:.*\.)?(?P<column>.+)", re.DOTALL)
+_UNNAMED_COLUMN = re.compile(r"table (?P<table>.+) has no column named (?P<column>.+)", re.DOTALL)
+
+
+def missing_name(message: str) -> tuple[str, str] | None:
+    """Return the table and column that SQLite misses, each empty if the message has none."""
+    for pattern in (_MISSING_TABLE, _UNNAMED_COLUMN, _MISSING_COLUMN):
+        if found := pattern.fullmatch(message):
+            names = found.groupdict()
+            return names.get("table", ""), names.get("column", "")
+    return None
+
+
+def is_empty(conn: RingConnection, table: str) -> bool:
+    """Tell whether a table surely has no row on this connection."""
+    return ask(conn, f"SELECT EXISTS (SELECT 1 FROM main.{quoted(table)})") == 0
+
+
+def lacks_table(conn: RingConnection, table: str) -> bool:
+    """Tell whether a table or view surely does not exist on this connection."""
+    asked = "SELECT count(*) FROM main.sqlite_schema WHERE lower(name) = lower(?)"
+    return ask(conn, asked, table) == 0
+
+
+def lacks_column(conn: RingConnection, table: str, column: str) -> bool:
+    """Tell whether a table exists on this connection, and surely without that column."""
+    columns = "FROM pragma_table_xinfo(?, 'main')"
+    if not ask(conn, f"SELECT count(*) {columns}", table):
+        return False
+    asked = f"SELECT count(*) {columns} WHERE lower(name) = lower(?)"
+    return ask(conn, asked, table, column) == 0
+
+
+def left_unseen(conn: RingConnection) -> bool:
+    """Tell whether a connection's database was replaced: SQLite then names its file `x`."""
+    return ask(conn, "SELECT count(*) FROM pragma_database_list WHERE seq = 0 AND file = 'x'") == 1
+
+
+def ask(conn: RingConnection, sql: str, *parameters: str) -> int | None:
+    """Return the first value of the answer."""
+    member = conn.farm_member
+    if member.traced:
+        return None
+    before = set(member.recorded)
+    member.quiet = True
+    try:
+        cursor = sqlite3.Cursor(conn)
+        cursor.row_factory = None
+        row = cursor.execute(sql, parameters).fetchone()
+        cursor.close()
+    except sqlite3.Error:
+        return None
+    finally:
+        member.quiet = False
+        member.recorded = before
+    return None if row is None else int(row[0])

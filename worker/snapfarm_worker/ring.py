@@ -1,0 +1,484 @@
+"""One named in-memory database of this process, which goes back to its snapshot when asked.
+
+States: WAITING (has a URI, no data yet) -> OPEN -> CLOSED. While OPEN it has a *generation*, the
+database that new connections get. The public URI never changes; `connections` translates it.
+
+A reset takes the cheapest tier that is enough:
+
+    clean      nothing was committed, nobody holds a lock       nothing to do
+    in-place   no lock (left): overwritten where it is          connections stay
+    retired    a lock that can't be ended: a new generation     old connections stay behind
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import os
+import re
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from snapfarm_worker import connections
+from snapfarm_worker.blockers import Blocker, Spared, clear, present
+from snapfarm_worker.courier import Courier, open_private
+from snapfarm_worker.errors import RingError, SnapshotTooLarge
+from snapfarm_worker.members import Member, Watcher
+from snapfarm_worker.ringkind import FORMS, RingKind, check_support
+from snapfarm_worker.snapshot import Manifest, Snapshot, take
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["ResetOutcome", "ResetPolicy", "Ring", "RingKind", "check_support"]
+
+#: What SQLite lets a named memdb grow to, unless it was built otherwise.
+MEMDB_LIMIT = 1 << 30
+
+_BUSY_PAUSE = 0.005
+_BUSY_PATIENCE = 5.0
+
+
+class ResetPolicy(enum.StrEnum):
+    """At which boundary a ring goes back to its snapshot."""
+
+    TEST = "test"
+    MODULE = "module"
+    SESSION = "session"
+    NEVER = "never"
+
+
+class ResetOutcome(msgspec.Struct, frozen=True):
+    """What a reset did. `blockers` tells, for people, what held locks when it began."""
+
+    tier: Literal["clean", "in-place", "retired"]
+    seconds: float
+    blockers: tuple[str, ...] = ()
+
+
+class _State(enum.Enum):
+    WAITING = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()
+
+
+_numbers = itertools.count(1)
+
+
+class Ring:
+    """A database that connections join by URI, and that can be reset to its snapshot."""
+
+    def __init__(
+        self,
+        database: str,
+        load: Callable[[], Snapshot],
+        *,
+        name: str | None = None,
+        kind: RingKind = RingKind.SHARED_CACHE,
+        resettable: bool = True,
+    ) -> None:
+        """Reserve a URI; `load` is called when the first connection is made.
+
+        Raises RingError if `name` is taken, RingUnsupported where the kind does not work.
+        """
+        check_support(kind)
+        self.database = database
+        self.kind = kind
+        self.resettable = resettable
+        #: Told of the members' lives; set it before connections are made.
+        self.watcher: Watcher | None = None
+        #: Counts the databases that this ring retired.
+        self.generation = 0
+        #: Held while the database as a whole is touched.
+        self._lock = threading.RLock()
+        self._state = _State.WAITING
+        self._load = load
+        self._members: set[Member] = set()
+        self._spared = Spared()
+        # From here on: None until the state is OPEN.
+        self._manifest: Manifest | None = None
+        self._courier: Courier | None = None
+        self._image: bytes | bytearray | None = None
+        self._sentinel: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor
+        #: What a shared cache's page limit was at first; a PRAGMA of any member changes it for all.
+        self._page_limit = 0
+        #: data_version as the sentinel saw it when the database was last pristine.
+        self._baseline = 0
+        #: data_version as it was last read.
+        self._seen = 0
+        unique = name or f"{os.getpid()}-{next(_numbers)}-{secrets.token_hex(3)}"
+        self._key = connections.PREFIX + re.sub(r"[^A-Za-z0-9_.-]", "_", f"{unique}-{database}")
+        self.uri = self._internal_uri(self._key)
+        if not connections.register(self._key, self.uri, self):
+            raise RingError(
+                f"a ring named {self._key!r} exists already in this process: close it first"
+            )
+
+    @classmethod
+    def restore(
+        cls,
+        snapshot: Snapshot,
+        *,
+        name: str | None = None,
+        kind: RingKind = RingKind.SHARED_CACHE,
+        resettable: bool = True,
+    ) -> Self:
+        """Return a ring that holds a snapshot.
+
+        With `resettable=False` the image is not kept, which saves its memory. Raises
+        SnapshotCorrupt, SnapshotError, SnapshotTooLarge, RingError and RingUnsupported.
+        """
+        ring = cls(
+            snapshot.manifest.database,
+            lambda: snapshot,
+            name=name,
+            kind=kind,
+            resettable=resettable,
+        )
+        try:
+            ring.ensure()
+        except BaseException:
+            ring.close()
+            raise
+        return ring
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Ring {self.uri} {self._state.name.lower()} generation {self.generation}>"
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the snapshot that the ring is reset to."""
+        self.ensure()
+        assert self._manifest is not None
+        return self._manifest
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database is there; False before the first use and after `close()`."""
+        return self._state is _State.OPEN
+
+    @property
+    def patient(self) -> bool:
+        """Whether members must wait for locks themselves."""
+        return self.kind is RingKind.SHARED_CACHE
+
+    def connect(self, **options: object) -> sqlite3.Connection:
+        """Return a connection to the ring; the options are those of `sqlite3.connect`."""
+        return connections.join(self, "", (), options)
+
+    def is_dirty(self) -> bool:
+        """Tell whether anything was committed since the last reset.
+
+        While somebody writes, a memdb can't be read: what was last known is then the answer.
+        """
+        with self._lock:
+            return self._sentinel is not None and self._is_dirty()
+
+    # ------------------------------------------------------------ what `connections` needs
+
+    def ensure(self) -> None:
+        """Restore the ring if it is still waiting. Raises what `load` and restoring raise."""
+        if self._state is _State.OPEN:
+            return
+        with self._lock:
+            if self._state is _State.CLOSED:
+                raise RingError(f"the ring {self.uri} is closed: connect while it is open")
+            if self._state is _State.WAITING:
+                self._restore(self._load())
+                self._state = _State.OPEN
+
+    def address(self) -> str:
+        """Return the URI of the present generation."""
+        self.ensure()
+        if self.kind is RingKind.PRIVATE:
+            return "file:farm-private?mode=memory"
+        return self._internal_uri(self._generation_key())
+
+    def welcome(self, conn: sqlite3.Connection, member: Member | None) -> None:
+        """Take a new connection in."""
+        if self._image is not None:
+            sqlite3.Connection.deserialize(conn, self._image)
+        if member is not None:
+            self._members.add(member)
+            if self.watcher is not None:
+                self.watcher.joined(member)
+
+    def gone(self, member: Member) -> None:
+        """Forget a member whose connection was freed."""
+        self._members.discard(member)
+        if not member.closed and self.watcher is not None:
+            self.watcher.dropped(member)
+
+    def members(self) -> list[Member]:
+        """Return the members whose connection still exists."""
+        while True:
+            try:
+                return list(self._members)
+            except RuntimeError:  # the garbage collector freed one in the meantime
+                continue
+
+    # ------------------------------------------------------------ resetting
+
+    def mark(self) -> None:
+        """Spare from now on what holds locks at this moment: it is not the next test's."""
+        if self._sentinel is not None:
+            with self._lock:
+                self._is_dirty()
+                self._spared = present(self.members(), locked=not self.is_free())
+
+    def transactions(self) -> frozenset[Member]:
+        """Return the members that are in a transaction."""
+        return present(self.members(), locked=False).transactions
+
+    def adopt(self, before: frozenset[Member]) -> None:
+        """Spare also what was begun since `transactions()` said `before`: a wider fixture's."""
+        if self._sentinel is not None:
+            with self._lock:
+                now = present(self.members(), locked=not self.is_free())
+                self._spared = Spared(
+                    self._spared.transactions | (now.transactions - before),
+                    self._spared.cursors | now.cursors,
+                )
+
+    @property
+    def spared(self) -> frozenset[Member]:
+        """The members whose transactions are not the present test's."""
+        return self._spared.transactions
+
+    def is_free(self) -> bool:
+        """Tell whether no other connection holds any lock."""
+        with self._lock:
+            try:
+                self._ask("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                if _is_lock(error):
+                    return False
+                raise
+            self._ask("ROLLBACK")
+            return True
+
+    def schema_version(self) -> int | None:
+        """Return the number that changes with each change of the schema; None while locked."""
+        with self._lock:
+            try:
+                return self._ask("PRAGMA schema_version") if self._sentinel is not None else None
+            except sqlite3.OperationalError:
+                return None
+
+    def golden_columns(self) -> dict[str, frozenset[str]]:
+        """Return the columns of each golden table in lower case; empty if the image is gone."""
+        with self._lock:
+            return self._courier.columns() if self._courier is not None else {}
+
+    def reset(self) -> ResetOutcome:
+        """Bring the database back to the snapshot.
+
+        Rolls back and closes what holds locks since the test began. Raises RingError if the ring
+        is not resettable, or closed.
+        """
+        return self.reset_naming()[0]
+
+    def reset_naming(self) -> tuple[ResetOutcome, tuple[Blocker, ...]]:
+        """Reset, and return also what held locks when the reset began."""
+        began = perf_counter()
+        if self._state is _State.CLOSED:
+            raise RingError(f"the ring {self.uri} is closed: it can't be reset")
+        if self._sentinel is None:
+            return ResetOutcome("clean", 0.0), ()
+        with self._lock:
+            blockers: list[Blocker] = []
+            free = self.is_free()
+            if not free:
+                blockers, free = self._clear()
+            tier = self._reset(blockers, free=free)
+        outcome = ResetOutcome(tier, perf_counter() - began, tuple(str(each) for each in blockers))
+        return outcome, tuple(blockers)
+
+    def _clear(self) -> tuple[list[Blocker], bool]:
+        members = [m for m in self.members() if m.generation == self.generation]
+        blockers = clear(members, self._spared, self.is_free)
+        return blockers, self.is_free()
+
+    def _reset(
+        self, blockers: list[Blocker], *, free: bool
+    ) -> Literal["clean", "in-place", "retired"]:
+        dirty = self._is_dirty()
+        if free:
+            if self.kind is RingKind.SHARED_CACHE:
+                # These belong to the database here, not to the connection that set them.
+                self._ask("PRAGMA journal_mode = MEMORY")
+                self._ask(f"PRAGMA max_page_count = {self._page_limit}")
+            if not dirty:
+                return "clean"
+        elif not dirty and blockers and all(each.wide or each.ended for each in blockers):
+            # Nothing was committed, and who holds the lock did so before the test.
+            return "clean"
+        if self._courier is None:
+            raise RingError(
+                f"the ring {self.uri} can't be reset: it was restored with resettable=False"
+            )
+        if free and self._overwrite(self._courier):
+            return "in-place"
+        self._retire()
+        return "retired"
+
+    def _overwrite(self, courier: Courier) -> bool:
+        assert self._sentinel is not None
+        try:
+            courier.deliver(self._sentinel)
+        except sqlite3.OperationalError as error:
+            if _is_lock(error):
+                return False  # somebody took a lock since we looked
+            raise
+        self._baseline = self._seen = self._version()
+        return True
+
+    def _retire(self) -> None:
+        """Move to a new database; who is connected to the old one stays there, and is told on."""
+        old, members = self._sentinel, self.members()
+        self.generation += 1
+        try:
+            self._open_sentinel()
+        except BaseException:
+            self.generation -= 1
+            raise
+        for member in members:
+            member.alert = member.alert or member.watcher is not None
+        if old is not None:
+            old.close()
+
+    # ------------------------------------------------------------ taking and closing
+
+    def snapshot(self) -> Snapshot:
+        """Return a snapshot of what is committed now. Raises RingError while somebody writes.
+
+        A private ring has no state of its own: its snapshot is the one that it was made from.
+        """
+        self.ensure()
+        with self._lock:
+            if self._image is not None:
+                assert self._manifest is not None
+                return Snapshot(self._manifest, self._image)
+            assert self._sentinel is not None
+            copy = sqlite3.Connection(":memory:", isolation_level=None)
+            try:
+                copy.execute(f"PRAGMA encoding = '{self.manifest.encoding}'")
+                self._copy_to(copy)
+                return take(copy, self.database, layer=self.manifest.layer)
+            finally:
+                copy.close()
+
+    def _copy_to(self, copy: sqlite3.Connection) -> None:
+        waited = 0.0
+
+        def watch(status: int, remaining: int, total: int) -> None:
+            nonlocal waited
+            if status & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                waited += _BUSY_PAUSE
+                if waited > _BUSY_PATIENCE:
+                    raise RingError(
+                        f"the ring {self.uri} has an open write transaction for more than "
+                        f"{_BUSY_PATIENCE:g} s: commit it, then take the snapshot"
+                    )
+
+        assert self._sentinel is not None
+        self._sentinel.backup(copy, progress=watch, sleep=_BUSY_PAUSE)
+
+    def close(self) -> None:
+        """Free the database. Connections that are still open keep what they see."""
+        with self._lock:
+            self._state = _State.CLOSED
+            connections.forget(self._key)
+            for resource in (self._sentinel, self._courier):
+                if resource is not None:
+                    resource.close()
+            self._sentinel = self._courier = self._image = None
+
+    # ------------------------------------------------------------ the sentinel
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        snapshot.verify(f"for the ring {self.uri}")
+        if self.kind is RingKind.MEMDB and snapshot.manifest.size > MEMDB_LIMIT:
+            raise SnapshotTooLarge(
+                self.database, snapshot.manifest.size, MEMDB_LIMIT, "SQLite lets a memdb have"
+            )
+        self._manifest = snapshot.manifest
+        if self.kind is RingKind.PRIVATE:
+            self._image = snapshot.data
+            open_private(self._image).close()
+            return
+        self._courier = Courier(snapshot)
+        try:
+            self._open_sentinel()
+        except BaseException:
+            self._courier.close()
+            self._courier = None
+            raise
+        if not self.resettable:
+            self._courier.close()
+            self._courier = None
+
+    def _open_sentinel(self) -> None:
+        assert self._courier is not None
+        sentinel = connections.original_connect(
+            self._internal_uri(self._generation_key()),
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=0.0,
+        )
+        try:
+            self._courier.prepare(sentinel)
+            self._courier.deliver(sentinel)
+        except BaseException:
+            sentinel.close()
+            raise
+        self._sentinel = sentinel
+        self._cursor = sentinel.cursor()
+        self._page_limit = self._ask("PRAGMA max_page_count")
+        self._baseline = self._seen = self._version()
+
+    def _is_dirty(self) -> bool:
+        try:
+            self._seen = self._version()
+        except sqlite3.OperationalError as error:
+            if not _is_lock(error):
+                raise
+        return self._seen != self._baseline
+
+    def _version(self) -> int:
+        return self._ask("PRAGMA data_version")
+
+    def _ask(self, sql: str) -> int:
+        row = self._cursor.execute(sql).fetchone()
+        return row[0] if row else 0
+
+    def _generation_key(self) -> str:
+        return f"{self._key}-g{self.generation}" if self.generation else self._key
+
+    def _internal_uri(self, key: str) -> str:
+        return FORMS[self.kind].format(key)
+
+
+def _is_lock(error: sqlite3.Error) -> bool:
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
