@@ -24,6 +24,7 @@ from snapfarm.dispatch import (
     ItemsReturned,
     ItemStarted,
     ItemState,
+    Launch,
     Run,
     StopRequested,
     WorkerCollected,
@@ -174,6 +175,32 @@ def test_large_events_are_told_in_one_line() -> None:
     many = tuple(Item(f"t{n}") for n in range(10_000))
     dispatcher.handle(WorkerCollected("gw0", many), 0.5)
     assert max(map(len, dispatcher.story().splitlines())) < 200
+
+
+def test_a_start_that_works_forgives_earlier_deaths_in_starting() -> None:
+    dispatcher = Dispatcher(1, max_worker_restart=100)
+    for turn in range(6):
+        dispatcher.handle(WorkerLaunched(f"bad{turn}" if turn else "gw"), 0.0)
+        if turn:
+            assert dispatcher.handle(WorkerLost(f"bad{turn}"), 0.0) == [Launch()]
+            dispatcher.handle(WorkerLaunched(f"good{turn}"), 0.0)
+        good = f"good{turn}" if turn else "gw"
+        dispatcher.handle(WorkerCollected(good, items("a b")), 0.0)
+        assert dispatcher.handle(WorkerLost(good), 0.0) == [Launch()]
+
+
+def test_what_a_thread_has_begun_out_of_order_is_not_asked_back() -> None:
+    dispatcher = Dispatcher(2)
+    dispatcher.handle(WorkerLaunched("gw0"), 0.0)
+    dispatcher.handle(WorkerReady("gw0"), 0.0)
+    dispatcher.handle(ItemsAdded(items("t1 t2 t3 t4 t5")), 0.0)
+    dispatcher.handle(ItemStarted("gw0", "t1"), 0.0)
+    dispatcher.handle(ItemStarted("gw0", "t2"), 0.0)
+    assert dispatcher.handle(ItemStarted("gw0", "t4"), 0.0) == []
+    assert dispatcher.workers["gw0"] == WorkerView(WorkerState.READY, 4, ("t1", "t2", "t4"))
+    dispatcher.handle(WorkerLaunched("gw1"), 0.0)
+    assert dispatcher.handle(WorkerReady("gw1"), 0.0) == [Run("gw1", ("t5",), True)]
+    dispatcher.check()
 
 
 # ---------------------------------------------------------------------------- errors

@@ -1,8 +1,4 @@
-"""Simulated farms: workers that keep the protocol, die at any moment, lose results, come late.
-
-A schedule of bytes decides which of the possible moves happens next, deaths among them; when it
-is used up, moves go round and nothing dies any more, so that each farm must come to an end.
-"""
+"""Simulated farms: workers that die at any moment, lose results, come late, in every mode."""
 
 from __future__ import annotations
 
@@ -15,333 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snapfarm.dispatch import (
-    Action,
-    Closed,
-    CollectionsDiffer,
     Dispatcher,
     DistMode,
     End,
     Event,
     Finished,
-    GiveUp,
     Item,
     ItemFinished,
-    ItemsAdded,
     ItemsReturned,
     ItemStarted,
-    Launch,
     Recall,
-    ReportCrash,
     Run,
-    StopRequested,
     WorkerCollected,
     WorkerEnded,
     WorkerLaunched,
-    WorkerLost,
-    WorkerReady,
-    WorkerStopping,
     affinity_of,
 )
-
-Move = tuple[str, str]
-
-
-class SimWorker:
-    """A worker process with the queue of a real one, and what its death would leave behind."""
-
-    def __init__(self, name: str, *, flaky: bool) -> None:
-        self.name = name
-        self.alive = True
-        self.collected = False
-        self.ended = False
-        self.ending = False
-        self.stopping = False
-        self.flush = False
-        self.keys: deque[str] = deque()
-        self.successor: str | None = None
-        self.running: str | None = None
-        #: What a record that outlives the process says.
-        self.finished: list[str] = []
-        self.inbox: deque[Action] = deque()
-        self.outbox: deque[Event] = deque()
-        #: Whether its answers to Recall overtake its other messages.
-        self.flaky = flaky
-
-    def can_start(self) -> bool:
-        enough = len(self.keys) > 1 or (self.keys and (self.flush or self.ending))
-        return bool(enough) and self.running is None and not self.stopping
-
-    def can_end(self) -> bool:
-        return self.ending and self.running is None and (self.stopping or not self.keys)
-
-    def obey(self, action: Action) -> None:
-        match action:
-            case Run(keys=keys, flush=flush):
-                if not self.stopping:
-                    self.keys.extend(keys)
-                self.flush = flush
-            case Recall(keys=keys):
-                gone = tuple(k for k in self.keys if k in keys and k != self.successor)
-                self.keys = deque(k for k in self.keys if k not in gone)
-                answer = ItemsReturned(self.name, gone)
-                if self.flaky:
-                    self.outbox.appendleft(answer)
-                else:
-                    self.outbox.append(answer)
-            case End(drop=drop):
-                self.ending = True
-                if drop:
-                    self.keys.clear()
-            case _:
-                raise AssertionError(f"{action} is no order to a worker")
-
-
-class Farm:
-    """A dispatcher with simulated workers; every event is followed by the dispatcher's check."""
-
-    def __init__(
-        self,
-        items: tuple[Item, ...],
-        workers: int,
-        mode: DistMode,
-        *,
-        restarts: int | None = None,
-        killers: frozenset[str] = frozenset(),
-        flaky: bool = False,
-        pool: bool = False,
-        pinned: int = 2,
-    ) -> None:
-        self.items = items
-        half = len(items) // 2
-        #: A pool's units are those of one ItemsAdded.
-        self.unit = {
-            item.key: (affinity_of(item, mode) or item.key, pool and n >= half)
-            for n, item in enumerate(items)
-        }
-        self.dispatcher = Dispatcher(workers, mode, max_worker_restart=restarts, pinned=pinned)
-        self.restarts = 4 * workers if restarts is None else restarts
-        self.killers = killers
-        self.flaky = flaky
-        self.pool = pool
-        self.workers: dict[str, SimWorker] = {}
-        self.late: deque[Event] = deque()
-        self.unlaunched = workers
-        self.launches = 0
-        self.stopped = False
-        self.last: list[Action] = []
-        self.differed = 0
-        self.outcomes: Counter[str] = Counter()
-        self.crashed: list[str] = []
-        self.executions: Counter[str] = Counter()
-        #: Items that ran when their worker died by chance.
-        self.struck: set[str] = set()
-        #: Per worker, the units that it ran, each time it went over to another one.
-        self.visits: dict[str, list[tuple[str, bool]]] = {}
-        self.orders = 0
-        if pool:
-            self.handle(ItemsAdded(items[:half]))
-            self.late.append(ItemsAdded(items[half:]))
-            self.late.append(Closed())
-
-    # -------------------------------------------------------------- the shell
-
-    def handle(self, event: Event) -> None:
-        match event:
-            case ItemFinished(worker=worker, key=key):
-                if self.dispatcher.awaits(worker, key):
-                    self.outcomes[key] += 1
-            case _:
-                pass
-        actions = self.dispatcher.handle(event, 0.0)
-        self.dispatcher.check()
-        for action in actions:
-            self.orders += 1
-            if self.last:
-                # A process that was started too late to be told by anything earlier.
-                assert isinstance(event, WorkerLaunched)
-                assert isinstance(action, End)
-            match action:
-                case Run(worker=name) | Recall(worker=name) | End(worker=name):
-                    self.workers[name].inbox.append(action)
-                case Launch():
-                    self.unlaunched += 1
-                    self.launches += 1
-                case ReportCrash(key=key):
-                    self.outcomes[key] += 1
-                    self.crashed.append(key)
-                case CollectionsDiffer():
-                    self.differed += 1
-                case GiveUp() | Finished():
-                    self.last.append(action)
-
-    # -------------------------------------------------------------- moves
-
-    def moves(self) -> list[Move]:
-        """Return what can happen next without anything going wrong."""
-        found: list[Move] = []
-        if self.unlaunched:
-            found.append(("launch", ""))
-        if self.late:
-            found.append(("late", ""))
-        for worker in self.workers.values():
-            if worker.outbox:
-                found.append(("deliver", worker.name))
-            if not worker.alive or worker.ended:
-                continue
-            if worker.inbox:
-                found.append(("obey", worker.name))
-            if not worker.collected and not worker.ending:
-                found.append(("collect", worker.name))
-            elif worker.running is not None:
-                found.append(("finish", worker.name))
-            elif worker.can_start():
-                found.append(("start", worker.name))
-            elif worker.can_end():
-                found.append(("end", worker.name))
-        return found
-
-    def faults(self) -> list[Move]:
-        """Return what can go wrong next."""
-        living = [w for w in self.workers.values() if w.alive and not w.ended]
-        return [("die", w.name) for w in living] + [
-            ("stopping", w.name)
-            for w in living
-            if w.collected and w.running is None and not w.stopping
-        ]
-
-    def make(self, move: Move) -> None:
-        what, name = move
-        match what:
-            case "launch":
-                self.unlaunched -= 1
-                new = f"gw{len(self.workers)}"
-                self.workers[new] = SimWorker(new, flaky=self.flaky)
-                self.handle(WorkerLaunched(new))
-            case "late":
-                event = self.late.popleft()
-                if not (self.dispatcher.closed and isinstance(event, ItemsAdded)):
-                    self.handle(event)
-            case "stop":
-                self.stopped = True
-                self.handle(StopRequested("ctrl-c"))
-            case _:
-                self._make_worker_move(what, self.workers[name])
-
-    def _make_worker_move(self, what: str, worker: SimWorker) -> None:
-        match what:
-            case "deliver":
-                self.handle(worker.outbox.popleft())
-            case "obey":
-                worker.obey(worker.inbox.popleft())
-            case "collect":
-                worker.collected = True
-                worker.outbox.append(
-                    WorkerReady(worker.name)
-                    if self.pool
-                    else WorkerCollected(worker.name, self.items)
-                )
-            case "start":
-                self._start(worker)
-            case "finish":
-                assert worker.running is not None
-                worker.finished.append(worker.running)
-                worker.outbox.append(ItemFinished(worker.name, worker.running))
-                worker.running = worker.successor = None
-            case "end":
-                worker.ended = True
-                worker.outbox.append(WorkerEnded(worker.name))
-            case "stopping":
-                worker.stopping = True
-                worker.outbox.append(WorkerStopping(worker.name, "-x", tuple(worker.keys)))
-                worker.keys.clear()
-            case "die":
-                self.die(worker, lost=0)
-            case _:
-                raise AssertionError(what)
-
-    def _start(self, worker: SimWorker) -> None:
-        key = worker.keys.popleft()
-        worker.successor = worker.keys[0] if worker.keys else None
-        worker.running = key
-        self.executions[key] += 1
-        unit = self.unit[key]
-        for other in self.workers.values():
-            if other is not worker and other.alive and not other.ended and not other.stopping:
-                assert unit not in self.visits.get(other.name, ()), f"{unit} was split"
-        visits = self.visits.setdefault(worker.name, [])
-        if not visits or visits[-1] != unit:
-            assert unit not in visits, f"{unit} is not contiguous on {worker.name}"
-            visits.append(unit)
-        worker.outbox.append(ItemStarted(worker.name, key))
-        if key in self.killers:
-            self.die(worker, lost=1)
-
-    def die(self, worker: SimWorker, lost: int, *, overtaken: bool = False) -> None:
-        """End a worker; its `lost` last messages never arrive, or arrive after its death did."""
-        worker.alive = False
-        if worker.running is not None and worker.running not in self.killers:
-            self.struck.add(worker.running)
-        kept = max(0, len(worker.outbox) - lost)
-        tail = list(worker.outbox)[kept:]
-        worker.outbox = deque(list(worker.outbox)[:kept])
-        worker.outbox.append(
-            WorkerLost(worker.name, worker.running, tuple(worker.finished), "call")
-        )
-        if overtaken:
-            worker.outbox.extend(tail)
-
-    # -------------------------------------------------------------- whole runs
-
-    def run(self, schedule: bytes = b"", *, faulty: bool = True) -> None:
-        """Play the schedule, then let everything that can happen happen until nothing can.
-
-        A byte above 235 is a fault: a death that loses up to 3 messages or lets them arrive late,
-        or a worker that stops by itself; 255 followed by 255 stops the run.
-        """
-        before = 0
-        for byte in schedule:
-            if self.last:
-                break
-            faults = self.faults() if faulty and byte > 235 else []
-            if byte == before == 255 and faulty and not self.stopped:
-                self.make(("stop", ""))
-            elif faults:
-                what, name = faults[before % len(faults)]
-                if what == "die":
-                    self.die(self.workers[name], lost=byte % 4, overtaken=byte % 8 > 3)
-                else:
-                    self.make((what, name))
-            elif moves := self.moves():
-                self.make(moves[byte % len(moves)])
-            before = byte
-        turn = 0
-        while moves := self.moves():
-            self.make(moves[turn % len(moves)])
-            turn += 1
-            assert turn < 500_000, "the farm never ends"
-
-    def assert_sound(self) -> None:
-        """Check everything that a finished farm promises."""
-        story = self.dispatcher.story()
-        assert len(self.last) == 1, f"nothing can happen any more, and it is not over:\n{story}"
-        assert self.dispatcher.done
-        assert self.launches <= self.restarts
-        assert max(self.outcomes.values(), default=0) <= 1, "an item has two outcomes"
-        assert set(self.crashed) <= self.killers | self.struck, "an innocent was blamed"
-        for killer in self.killers:
-            assert self.executions[killer] <= 1, f"{killer} ran again"
-        keys = [item.key for item in self.items]
-        match self.last[0]:
-            case Finished() if not self.stopped:
-                assert self.outcomes == Counter(keys)
-                assert self.dispatcher.unrun == ()
-            case GiveUp(unrun=unrun) if not self.pool:
-                # Without a collection nothing is known that could be unrun.
-                known = keys if self.dispatcher.total else []
-                assert [key for key in known if not self.outcomes[key]] == list(unrun)
-            case _:
-                assert set(self.dispatcher.unrun).isdisjoint(self.outcomes)
-
+from support.dispatch_farm import Clockwork, Farm
 
 # ---------------------------------------------------------------------------- inputs
 
@@ -418,6 +104,37 @@ def test_items_that_kill_cost_exactly_themselves(
     assert isinstance(farm.last[0], Finished)
     assert set(farm.crashed) == killers
     assert farm.outcomes == Counter(keys)
+
+
+@pytest.mark.parametrize("mode", list(DistMode))
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_two_killers_in_three_files(mode: DistMode, workers: int) -> None:
+    """24 items in 3 files, two of which kill their worker: 22 pass and 2 crash in every mode."""
+    items = tuple(Item(f"test_{file}.py::test_{n}", f"g{file}") for file in "abc" for n in range(8))
+    killers = frozenset({"test_a.py::test_3", "test_b.py::test_5"})
+    farm = Farm(items, workers, mode, killers=killers)
+    farm.run()
+    farm.assert_sound()
+    assert isinstance(farm.last[0], Finished)
+    assert set(farm.crashed) == killers
+    assert sum(farm.executions.values()) == 24
+
+
+@pytest.mark.parametrize("mode", list(DistMode))
+@pytest.mark.parametrize("seed", range(5))
+def test_all_workers_end_about_together(mode: DistMode, seed: int) -> None:
+    """None has more to do, once the others are idle, than a running unit and its successor."""
+    chance = random.Random(seed)
+    seconds = {
+        f"f{n // 6}.py::test_{n}": chance.choice([0.1, 1.0, 1.0, 20.0 if seed else 1.0])
+        for n in range(240)
+    }
+    units: dict[str, float] = {}
+    for key, length in seconds.items():
+        unit = affinity_of(Item(key), mode) or key
+        units[unit] = units.get(unit, 0.0) + length
+    best = sum(seconds.values()) / 4
+    assert Clockwork(seconds, 4, mode).makespan() <= best + 2 * max(units.values())
 
 
 @pytest.mark.parametrize("mode", list(DistMode))

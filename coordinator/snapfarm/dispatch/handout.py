@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from snapfarm.dispatch.ledger import Ledger, Unit, Worker
-from snapfarm.dispatch.model import Action, End, Recall, Run, WorkerState
+from snapfarm.dispatch.model import Action, Recall, Run, WorkerState
 from snapfarm.dispatch.staff import Staff
 
 #: A worker with fewer items is given more, so that it never waits for a round trip.
@@ -38,31 +38,27 @@ class Outbox:
 
     def __init__(self) -> None:
         self._actions: list[Action] = []
-        #: Where the Run of a worker is that may still be extended: nothing for it came after.
-        self._open_runs: dict[str, int] = {}
+        #: Where the Run of a worker is. It may be extended whatever came after: a worker to which
+        #: Recall or End goes is handed nothing more in that event.
+        self._runs: dict[str, int] = {}
 
     def begin(self, actions: list[Action]) -> None:
         """Put what comes into this empty list."""
         self._actions = actions
-        self._open_runs.clear()
+        self._runs.clear()
 
     def put(self, action: Action) -> None:
         """Add an action that is no Run."""
-        match action:
-            case Recall(worker=worker) | End(worker=worker):
-                self._open_runs.pop(worker, None)
-            case _:
-                pass
         self._actions.append(action)
 
     def run(self, worker: Worker, keys: tuple[str, ...], *, flush: bool = False) -> None:
-        """Add a Run, or extend the one that is open."""
+        """Add a Run, or extend the one that this event has for the worker."""
         worker.flushed = flush
-        index = self._open_runs.get(worker.id)
+        index = self._runs.get(worker.id)
         if index is not None and isinstance(earlier := self._actions[index], Run):
             self._actions[index] = Run(worker.id, earlier.keys + keys, flush)
         else:
-            self._open_runs[worker.id] = len(self._actions)
+            self._runs[worker.id] = len(self._actions)
             self._actions.append(Run(worker.id, keys, flush))
 
 
