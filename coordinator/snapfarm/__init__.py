@@ -1,4 +1,7 @@
-"""snapfarm: a test farm that gives every test a pristine SQLite database."""
+"""snapfarm: a test farm that gives every test a pristine SQLite database.
+
+(PYTEST_DONT_REWRITE: pytest would warn that the `farm` command had imported this already.)
+"""
 
 from __future__ import annotations
 

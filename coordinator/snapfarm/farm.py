@@ -86,6 +86,8 @@ class Farm:
         #: Workers whose session has ended; their process must follow until then.
         self._exit_by: dict[str, float] = {}
         self._stop_by: float | None = None
+        #: Workers that take orders about items.
+        self._collected: set[str] = set()
         self._deaths: dict[str, Died] = {}
         #: How long the item of the last death had run.
         self._seconds = 0.0
@@ -166,6 +168,7 @@ class Farm:
                 pass
         match message:
             case wire.Collected(items=items):
+                self._collected.add(worker)
                 self._owner.arrived(worker, message)
                 collected = tuple(dispatch.Item(item.key, item.group) for item in items)
                 self._decide(dispatch.WorkerCollected(worker, collected))
@@ -197,7 +200,8 @@ class Farm:
 
     def _died(self, died: Died) -> None:
         worker = died.worker
-        orderly = self._exit_by.pop(worker, None) is not None
+        ended = self._exit_by.pop(worker, None) is not None
+        orderly = ended or died.killed is KillReason.ENDING
         self._start_by.pop(worker, None)
         running = died.record.subject if died.record.phase in RUNNING else None
         key, since = self._running.pop(worker, (running, self._clock()))
@@ -223,6 +227,10 @@ class Farm:
                 self._hub.send(worker, wire.RunItems(keys, flush))
             case dispatch.Recall(worker=worker, keys=keys):
                 self._hub.send(worker, wire.RecallItems(0, keys))
+            case dispatch.End(worker=worker) if worker not in self._collected:
+                # It has run nothing, so there is nothing to tear down, and it would not listen
+                # before it has imported and collected everything.
+                self._hub.kill(worker, KillReason.ENDING)
             case dispatch.End(worker=worker, drop=drop):
                 self._hub.send(worker, wire.EndSession(drop))
             case dispatch.Launch():

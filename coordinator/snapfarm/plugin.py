@@ -120,6 +120,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         raise pytest.UsageError("--farm and -n (pytest-xdist) exclude each other: use one")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Become the coordinator, or provide databases here."""
     from snapfarm import roles

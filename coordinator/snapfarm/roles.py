@@ -15,6 +15,7 @@ from snapfarm.config import FarmConfig, load_config
 from snapfarm.errors import UserError
 from snapfarm.recorder import RunRecorder
 from snapfarm.report import model, terminal
+from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.items import is_worker_session
 
 __all__ = ["is_worker_session"]
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from snapfarm.local import LocalDatabases
+
+#: Under this name the plugin with the fixtures is registered, in workers too.
+DATABASE_PLUGIN = "farm-databases"
 
 #: The value of `--farm` that leaves the number of workers to the configuration.
 CONFIGURED = "configured"
@@ -116,7 +120,7 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
     if local is None:
         local = LocalDatabases(farm_config or FarmConfig(root=config.rootpath))
     recorder = RunRecorder(0, "no")
-    config.pluginmanager.register(local.plugin(recorder), "farm-databases")
+    config.pluginmanager.register(DatabasePlugin(local.databases), DATABASE_PLUGIN)
     return recorder
 
 
@@ -124,6 +128,9 @@ def summarize(
     reporter: TerminalReporter, recorder: RunRecorder, exit_status: int, config: pytest.Config
 ) -> None:
     """Print what the run's report has to say, and write it where that was asked for."""
+    plugin = config.pluginmanager.get_plugin(DATABASE_PLUGIN)
+    if isinstance(plugin, DatabasePlugin):
+        recorder.anomalies(plugin.anomalies)
     report = recorder.close(exit_status)
     if report.anomalies:
         reporter.section("database anomalies")
@@ -133,11 +140,11 @@ def summarize(
         reporter.section("not run")
         for line in terminal.not_run_lines(report):
             reporter.write_line(line)
-    deaths = [line for line in report.workers.values() if line.death]
+    deaths = [worker for worker in report.workers.values() if worker.death]
     if deaths:
         reporter.section("workers that died")
-        for line in deaths:
-            reporter.write_line(f"{line.worker}: {line.death}")
+        for dead in deaths:
+            reporter.write_line(f"{dead.worker}: {dead.death}")
     resets = terminal.reset_line(report.workers.values())
     if resets is not None and config.get_verbosity() > 0:
         reporter.write_line(resets)

@@ -19,8 +19,8 @@ from snapfarm import replay
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
 from snapfarm.farm import Farm, Limits
-from snapfarm.golden import GoldenResult, obtain
-from snapfarm.hub import Died, Hub
+from snapfarm.golden import GoldenResult, describe, obtain
+from snapfarm.hub import Died, Hub, KillReason
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
 from snapfarm.node import WorkerNode
@@ -28,8 +28,8 @@ from snapfarm.recorder import RunRecorder
 from snapfarm.report import terminal
 from snapfarm.store import SnapshotStore
 from snapfarm_worker import plain, wire
-from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.agent import WorkerFiles, WorkerSpec
+from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.items import PytestJob
 
 if TYPE_CHECKING:
@@ -108,7 +108,11 @@ class FarmSession:
 
     def _serve_databases(self, hub: Hub) -> None:
         rebuild = bool(_option(self._config, "rebuild_golden"))
-        self._goldens = obtain(self._settings, rebuild=rebuild)
+        self._goldens = obtain(
+            self._settings,
+            rebuild=rebuild,
+            on_start=lambda golden: self._say(f"golden  {golden.name}   is being built"),
+        )
         store = SnapshotStore.sized_for(result.snapshot.manifest.size for result in self._goldens)
         broadcast = Broadcast(self._settings.chunk_size)
         orders = []
@@ -122,11 +126,10 @@ class FarmSession:
             reset = golden.reset or self._settings.reset
             orders.append(wire.DatabaseOrder(announce, ring, reset))
             self._recorder.golden(result)
-        width = max((len(result.name) for result in self._goldens), default=0)
-        for line in self._recorder.report.golden:
-            self._say(terminal.golden_line(line, width))
-            for note in line.notes:
-                self._say(f"        {line.name}: {note}")
+        for result in self._goldens:
+            self._say(describe(result))
+            for note in result.notes:
+                self._say(f"        {result.name}: {note}")
         hub.serve(broadcast, tuple(orders))
 
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -235,7 +238,6 @@ class FarmSession:
                 self._worker_collected(worker, message)
             case wire.ItemStarted(key=key, location=location):
                 self._locations[key] = location
-                self._announce_ready()
                 self._config.hook.pytest_runtest_logstart(nodeid=nodeid_of(key), location=location)
             case wire.ItemFinished():
                 self._item_finished(worker, message)
@@ -344,7 +346,8 @@ class FarmSession:
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Tell plugins that a worker is gone, and keep what it said about its end."""
-        error = None if orderly and died.exit_code == 0 else _end_of(died)
+        expected = orderly and (died.exit_code == 0 or died.killed is KillReason.ENDING)
+        error = None if expected else _end_of(died)
         if error is not None and not self._running_farm().stopping:
             self._recorder.death(worker, error)
             if died.record.phase not in RUNNING:

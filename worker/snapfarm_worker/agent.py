@@ -124,9 +124,9 @@ def _separate(files: WorkerFiles) -> None:
     os.close(nothing)
     os.close(output)
     # Under the fork start method the parent's streams may be captured ones.
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = _stream(1)
-    sys.stderr = sys.__stderr__ = _stream(2)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # open for life
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
     # faulthandler keeps the file open for the life of the process.
     faulthandler.register(STACKS_SIGNAL, file=files.stacks.open("w"), all_threads=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)

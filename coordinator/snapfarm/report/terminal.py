@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from snapfarm.report.model import GoldenLine, RunReport, WorkerLine
+from snapfarm.report.model import RunReport, WorkerLine
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind
 
 #: Anomalies of one kind that are listed; the JSON report has all.
 _LISTED = 10
 #: Characters of a statement that are shown.
 _STATEMENT = 100
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people."""
-    if count < 1000:
-        return f"{count} B"
-    if count < 1_000_000:
-        return f"{count / 1000:.1f} kB"
-    return f"{count / 1_000_000:.1f} MB"
-
-
-def golden_line(golden: GoldenLine, width: int) -> str:
-    """Return the line of one golden database; names are padded to `width`."""
-    built = f"built in {golden.build_seconds:.1f} s"
-    how = f"cached: {golden.fingerprint[:6]}" if golden.cached else f"new: {golden.fingerprint[:6]}"
-    tables = "1 table" if golden.tables == 1 else f"{golden.tables} tables"
-    return f"golden  {golden.name:<{width}}  {size(golden.size):>8}  {tables:>9}  {built} ({how})"
 
 
 def ready_line(ready: int, planned: int, seconds: float, verified: int | None, items: int) -> str:
