@@ -88,6 +88,12 @@ class Farm:
         self._stop_by: float | None = None
         #: Workers that take orders about items.
         self._collected: set[str] = set()
+        #: Keys that any worker has collected.
+        self._known: set[str] = set()
+        #: Workers of the start, as opposed to replacements.
+        self._first: set[str] = set()
+        #: First workers for which the end came before their collection.
+        self._end_when_collected: set[str] = set()
         self._deaths: dict[str, Died] = {}
         #: How long the item of the last death had run.
         self._seconds = 0.0
@@ -110,26 +116,24 @@ class Farm:
     def start(self, workers: int) -> None:
         """Start the first workers. Raises LaunchError."""
         for _ in range(workers):
-            self._launch()
+            self._first.add(self._launch())
 
     def stop(self, reason: str) -> None:
         """Begin nothing more; what runs may end within the stop limit. Later calls do nothing."""
         if self._stop_by is None:
             self._stop_by = self._clock() + self._limits.stop
+            for worker in self._end_when_collected - self._collected:
+                self._hub.kill(worker, KillReason.ENDING)
             self._decide(dispatch.StopRequested(reason))
 
     def abort(self) -> None:
         """End the workers as Ctrl-C ends pytest: what runs is interrupted, fixtures torn down."""
+        self._stop_by = None
+        self.stop("interrupted")
         for worker in self._hub.workers:
-            self._hub.send(worker, wire.EndSession(drop=True, reason="interrupted"))
             self._hub.interrupt(worker)
-        deadline = self._clock() + self._limits.stop
-        while self._hub.workers and self._clock() < deadline:
-            for event in self._hub.poll(0.1):
-                if isinstance(event, Arrived) and isinstance(event.message, wire.ItemFinished):
-                    self._handle(event)
-                elif isinstance(event, Died):
-                    self._owner.down(event.worker, event, orderly=True)
+        while self._hub.workers:
+            self.step(0.1)
 
     def step(self, timeout: float = 0.5) -> None:
         """Wait for something to happen, and handle it."""
@@ -170,8 +174,11 @@ class Farm:
             case wire.Collected(items=items):
                 self._collected.add(worker)
                 self._owner.arrived(worker, message)
+                self._known.update(item.key for item in items)
                 collected = tuple(dispatch.Item(item.key, item.group) for item in items)
                 self._decide(dispatch.WorkerCollected(worker, collected))
+                if worker in self._end_when_collected:
+                    self._hub.send(worker, wire.EndSession(drop=True))
             case wire.ItemStarted(key=key):
                 self._item_started(worker, message)
             case wire.ItemFinished(key=key, then=then):
@@ -185,6 +192,8 @@ class Farm:
             case wire.ItemsReturned(keys=keys):
                 self._decide(dispatch.ItemsReturned(worker, keys))
             case wire.Stopping(reason=reason, unrun=unrun):
+                # First of all, or what it has dropped would be handed to others.
+                self.stop(reason)
                 self._decide(dispatch.WorkerStopping(worker, reason, unrun))
                 self._owner.arrived(worker, message)
             case wire.SessionEnded():
@@ -203,7 +212,7 @@ class Farm:
         ended = self._exit_by.pop(worker, None) is not None
         orderly = ended or died.killed is KillReason.ENDING
         self._start_by.pop(worker, None)
-        running = died.record.subject if died.record.phase in RUNNING else None
+        running = self._running_item(died)
         key, since = self._running.pop(worker, (running, self._clock()))
         self._deaths[worker] = died
         self._owner.down(worker, died, orderly=orderly)
@@ -214,6 +223,15 @@ class Farm:
             self._decide(
                 dispatch.WorkerLost(worker, running=running, phase=died.record.phase.name.lower())
             )
+
+    def _running_item(self, died: Died) -> str | None:
+        """Return the key of the item that a worker ran when it died."""
+        if died.record.phase not in RUNNING:
+            return None
+        if died.record.subject in self._known:
+            return died.record.subject
+        # Its black box holds no more than the beginning of an overlong key.
+        return next(iter(self._dispatcher.workers[died.worker].running), None)
 
     # ------------------------------------------------------------ decisions
 
@@ -228,9 +246,13 @@ class Farm:
             case dispatch.Recall(worker=worker, keys=keys):
                 self._hub.send(worker, wire.RecallItems(0, keys))
             case dispatch.End(worker=worker) if worker not in self._collected:
-                # It has run nothing, so there is nothing to tear down, and it would not listen
-                # before it has imported and collected everything.
-                self._hub.kill(worker, KillReason.ENDING)
+                if worker in self._first and not self.stopping:
+                    # The others were quicker than its collection; that must still be compared.
+                    self._end_when_collected.add(worker)
+                else:
+                    # It has run nothing, so there is nothing to tear down, and it would not
+                    # listen before it has imported and collected everything.
+                    self._hub.kill(worker, KillReason.ENDING)
             case dispatch.End(worker=worker, drop=drop):
                 self._hub.send(worker, wire.EndSession(drop))
             case dispatch.Launch():
@@ -246,7 +268,7 @@ class Farm:
             case _:
                 assert_never(action)
 
-    def _launch(self) -> None:
+    def _launch(self) -> str:
         worker = f"gw{self._launched}"
         self._launched += 1
         self._start_by[worker] = self._clock() + self._limits.start
@@ -256,6 +278,7 @@ class Farm:
         except LaunchError as error:
             self._owner.noticed(worker, str(error))
             self._decide(dispatch.WorkerLost(worker, phase="launch"))
+        return worker
 
     # ------------------------------------------------------------ time limits
 

@@ -103,3 +103,10 @@ def test_drop_returns_what_will_not_run() -> None:
     queue.handle(RunItems(("a", "b", "c")))
     queue.next()
     assert queue.drop() == ("b", "c")
+
+
+def test_orders_that_cross_with_the_end_are_forgotten() -> None:
+    queue = ItemQueue(KEYS)
+    queue.handle(EndSession(drop=True))
+    queue.handle(RunItems(("a", "b"), flush=True))
+    assert queue.next() is None

@@ -31,6 +31,8 @@ class ItemQueue:
         #: Whether the last key may run without a successor.
         self._flush = False
         self._ended = False
+        #: Whether nothing may begin any more; orders that cross with that one are forgotten.
+        self._dropped = False
         #: The successor that was promised to the item that runs now.
         self._pinned: str | None = None
         self._changed = threading.Condition()
@@ -43,13 +45,15 @@ class ItemQueue:
                 case RunItems(keys=keys, flush=flush):
                     if unknown := [key for key in keys if key not in self._known]:
                         return Rejected(f"this worker has not collected {unknown[0]!r}")
-                    self._keys.extend(keys)
-                    self._flush = flush
+                    if not self._dropped:
+                        self._keys.extend(keys)
+                        self._flush = flush
                 case RecallItems(order=number, keys=keys):
                     answer = ItemsReturned(number, self._recall(frozenset(keys)))
                 case EndSession(drop=drop):
                     self._ended = True
                     if drop:
+                        self._dropped = True
                         self._keys.clear()
                 case _:
                     return Rejected(f"{type(order).__name__} is not expected while items run")
@@ -89,6 +93,7 @@ class ItemQueue:
         """Forget and return all items that have not begun; the session runs nothing any more."""
         with self._changed:
             dropped = tuple(self._keys)
+            self._dropped = True
             self._keys.clear()
             return dropped
 
@@ -96,5 +101,4 @@ class ItemQueue:
         """Wait for EndSession, running nothing."""
         with self._changed:
             while not self._ended:
-                self._keys.clear()
                 self._changed.wait()
