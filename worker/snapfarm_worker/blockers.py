@@ -18,7 +18,6 @@ import msgspec
 from snapfarm_worker.members import Member, RingConnection
 from snapfarm_worker.stacks import forget_failed_frames
 
-_LEGACY = -1
 _in_transaction: Callable[[sqlite3.Connection], bool] = (
     sqlite3.Connection.in_transaction.__get__  # below a user's class
 )
@@ -56,7 +55,7 @@ def in_transaction(member: Member) -> bool:
     A connection with `autocommit=False` is in one all its life, which says nothing.
     """
     conn = member.ref()
-    if conn is None or member.closed or _always_in_transaction(conn):
+    if conn is None or member.closed or _always_in_transaction(conn, member):
         return False
     try:
         return _in_transaction(conn)
@@ -108,8 +107,11 @@ def clear(members: list[Member], spared: Spared, is_free: Callable[[], bool]) ->
     return found
 
 
-def _always_in_transaction(conn: sqlite3.Connection) -> bool:
-    return getattr(conn, "autocommit", _LEGACY) is False
+def _always_in_transaction(conn: sqlite3.Connection, member: Member) -> bool:
+    try:
+        return getattr(conn, "autocommit", True) is False
+    except sqlite3.ProgrammingError:
+        return not member.autocommit  # another thread's connection does not tell
 
 
 def _rolled_back(member: Member) -> bool:

@@ -152,6 +152,7 @@ def join(
     member.opened, member.pooled = callers()
     current = threading.current_thread()
     member.thread, member.thread_id = current.name, current.ident or 0
+    member.autocommit = options.get("autocommit") is not False
     factory = options.get("factory", sqlite3.Connection)
     options["factory"] = blend(factory) if isinstance(factory, type) else factory
     options["uri"] = True

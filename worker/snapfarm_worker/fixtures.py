@@ -1,8 +1,8 @@
 """The pytest plugin that gives tests their databases: fixtures, the marker `farm`, resets.
 
 The same plugin runs in a farm's workers and under plain pytest. It surrounds the setup and the
-teardown of each attempt at an item, outside of all other plugins, so that it sees the database after
-the last finalizer.
+teardown of each attempt at an item, outside of all other plugins, so that it sees the database
+after the last finalizer.
 """
 
 from __future__ import annotations

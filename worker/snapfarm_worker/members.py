@@ -67,7 +67,7 @@ class Member:
     """What is known of one connection to a ring; it never keeps the connection alive."""
 
     __slots__ = (
-        "alert", "authorizer", "closed", "explicit", "fixture", "generation", "home", "left",
+        "alert", "authorizer", "autocommit", "closed", "explicit", "fixture", "generation", "home", "left",
         "memo", "opened", "patient", "pooled", "probed", "quiet", "recorded", "ref", "removed",
         "test", "thread", "thread_id", "timeout", "traced", "watcher", "wide",
     )  # fmt: skip
@@ -88,6 +88,8 @@ class Member:
         self.opened: tuple[Frame, ...] = ()
         #: Opened by a connection pool, which closes it when it wants to.
         self.pooled = False
+        #: False if `autocommit=False` was asked for: it is then in a transaction all its life.
+        self.autocommit = True
         self.thread = ""
         self.thread_id = 0
         #: The test that opened it; empty outside of tests.
@@ -398,9 +400,10 @@ def _patiently(conn: RingConnection, operation: Callable[[], _T]) -> _T:
         return operation()
     except sqlite3.OperationalError as error:
         member = conn.farm_member
-        if member.patient and patience.is_shared_lock(error):
+        is_lock = patience.is_table_lock
+        if member.patient and is_lock(error):
             budget = patience.budget_of(conn, otherwise=member.timeout, traced=member.traced)
-            if patience.overcome(budget, lambda: results.append(operation())):
+            if patience.overcome(budget, lambda: results.append(operation()), is_lock):
                 return results[0]
         _tell_of(conn, "", error)
         raise

@@ -37,7 +37,16 @@ def is_shared_lock(error: BaseException) -> bool:
     return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_LOCKED_SHAREDCACHE
 
 
-def overcome(budget: float, operation: Callable[[], object]) -> bool:
+def is_table_lock(error: BaseException) -> bool:
+    """Tell whether an error is a lock as opening a blob reports it, without the detail."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_LOCKED
+
+
+def overcome(
+    budget: float,
+    operation: Callable[[], object],
+    is_lock: Callable[[BaseException], bool] = is_shared_lock,
+) -> bool:
     """Repeat an operation for up to `budget` seconds; tell whether it succeeded.
 
     Raises what the operation raises other than the lock.
@@ -53,7 +62,7 @@ def overcome(budget: float, operation: Callable[[], object]) -> bool:
         try:
             operation()
         except sqlite3.Error as error:
-            if not is_shared_lock(error):
+            if not is_lock(error):
                 raise error from None
         else:
             return True

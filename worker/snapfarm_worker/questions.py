@@ -1,7 +1,7 @@
 """What sensors ask a user's connection, unseen by the user's own callbacks.
 
-Every answer is an integer, since a connection may have any `text_factory`; None stands for a
-question that could not be asked.
+Answers are integers where that is possible, since a connection may have any `text_factory`; None
+stands for a question that could not be asked.
 """
 
 from __future__ import annotations
@@ -47,12 +47,23 @@ def lacks_column(conn: RingConnection, table: str, column: str) -> bool:
 
 
 def left_unseen(conn: RingConnection) -> bool:
-    """Tell whether a connection's database was replaced: SQLite then names its file `x`."""
-    return ask(conn, "SELECT count(*) FROM pragma_database_list WHERE seq = 0 AND file = 'x'") == 1
+    """Tell whether a connection's database was replaced: SQLite then names its file `x`.
+
+    The pragma reads no database, so that it never waits for a lock.
+    """
+    row = _first_row(conn, "PRAGMA database_list", ())
+    return row is not None and row[2] in ("x", b"x")
 
 
 def ask(conn: RingConnection, sql: str, *parameters: str) -> int | None:
     """Return the first value of the answer."""
+    row = _first_row(conn, sql, parameters)
+    return int(str(row[0])) if row is not None else None
+
+
+def _first_row(
+    conn: RingConnection, sql: str, parameters: tuple[str, ...]
+) -> tuple[object, ...] | None:
     member = conn.farm_member
     if member.traced:
         return None
@@ -61,11 +72,11 @@ def ask(conn: RingConnection, sql: str, *parameters: str) -> int | None:
     try:
         cursor = sqlite3.Cursor(conn)
         cursor.row_factory = None
-        row = cursor.execute(sql, parameters).fetchone()
+        row: tuple[object, ...] | None = cursor.execute(sql, parameters).fetchone()
         cursor.close()
     except sqlite3.Error:
         return None
     finally:
         member.quiet = False
         member.recorded = before
-    return None if row is None else int(row[0])
+    return row

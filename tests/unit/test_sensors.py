@@ -1,0 +1,526 @@
+"""Sensors: what they report, and the ordinary code on which they keep quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Severity
+from snapfarm_worker.databases import Databases
+from snapfarm_worker.members import member_of
+from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
+from snapfarm_worker.sensors import Sensors
+from support.golden import golden, image
+
+SNAPSHOT = golden()
+EMPTY_SCHEMA = image(
+    "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE orders(id, customer);"
+)
+#: From 3.13 on, freeing an open connection is a ResourceWarning.
+LEAKS = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+SHARING = [RingKind.SHARED_CACHE, RingKind.MEMDB]
+
+
+class Rig:
+    """Databases with one ring, inside of one test."""
+
+    def __init__(self, kind: RingKind, policy: ResetPolicy = ResetPolicy.TEST) -> None:
+        self.databases = Databases(policy=policy, sensors=True)
+        self.ring = Ring.restore(SNAPSHOT, kind=kind)
+        self.databases.add(self.ring)
+        self.databases.begin_test("t.py::one")
+
+    def end(self, *, then: str = "t.py::two") -> tuple[Anomaly, ...]:
+        """End the test, begin another; return what was found."""
+        found = self.databases.end_test("t.py::one", None, "test").anomalies
+        self.databases.begin_test(then)
+        return found
+
+    def kinds(self) -> list[AnomalyKind]:
+        return [anomaly.kind for anomaly in self.end()]
+
+
+@pytest.fixture(params=SHARING)
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    rig = Rig(request.param)
+    yield rig
+    rig.databases.close()
+
+
+# ---------------------------------------------------------------- ordinary code
+
+
+def writes(conn: sqlite3.Connection) -> None:
+    conn.execute("DELETE FROM orders")
+    assert conn.execute("SELECT * FROM orders").fetchall() == []
+    conn.commit()
+    assert conn.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+
+
+def drops(conn: sqlite3.Connection) -> None:
+    conn.execute("DROP TABLE orders")
+    with pytest.raises(sqlite3.OperationalError):
+        conn.execute("SELECT * FROM orders")
+    conn.commit()
+    with pytest.raises(sqlite3.OperationalError):
+        conn.execute("SELECT * FROM orders")
+
+
+def drops_in_a_transaction(conn: sqlite3.Connection) -> None:
+    conn.execute("BEGIN")
+    conn.execute("  \n /* away */ DROP TABLE orders")
+    with pytest.raises(sqlite3.OperationalError):
+        conn.execute("SELECT * FROM orders")
+    conn.rollback()
+
+
+def renames(conn: sqlite3.Connection) -> None:
+    conn.execute("DROP VIEW totals")
+    conn.execute("ALTER TABLE orders RENAME TO bestellungen")
+    conn.execute("ALTER TABLE customers RENAME COLUMN name TO nom")
+    conn.commit()
+    for sql in ("SELECT * FROM orders", "SELECT name FROM customers"):
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute(sql)
+
+
+def replaces_and_cascades(conn: sqlite3.Connection) -> None:
+    conn.execute("PRAGMA foreign_keys = ON")
+    conn.executescript("REPLACE INTO customers VALUES (1, 'x'); DELETE FROM customers;")
+    assert conn.execute("SELECT * FROM orders").fetchall() == []
+
+
+def mistypes(conn: sqlite3.Connection) -> None:
+    """`name` is a golden column, but not of the table that was asked."""
+    for sql in (
+        "SELECT name FROM orders",
+        "SELECT nothing FROM customers",
+        "SELECT * FROM nowhere",
+        "SELECT * FROM temp.customers",
+        "INSERT INTO orders(name) VALUES (1)",
+        "SELECT FROM",
+    ):
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute(sql)
+
+
+def shadows(conn: sqlite3.Connection) -> None:
+    conn.execute("CREATE TEMP TABLE customers(id)")
+    assert conn.execute("SELECT * FROM customers").fetchall() == []
+
+
+def reads_an_empty_golden_table(conn: sqlite3.Connection) -> None:
+    assert conn.execute("SELECT * FROM empty").fetchall() == []
+
+
+def reads_and_stops_early(conn: sqlite3.Connection) -> None:
+    assert conn.execute("SELECT * FROM orders").fetchone()
+    for _ in conn.execute("SELECT * FROM orders"):
+        break
+
+
+def savepoints(conn: sqlite3.Connection) -> None:
+    conn.execute("SAVEPOINT a")
+    conn.execute("DELETE FROM orders")
+    conn.execute("ROLLBACK TO a")
+    conn.execute("RELEASE a")
+
+
+def serializes(conn: sqlite3.Connection) -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as other:
+        other.deserialize(EMPTY_SCHEMA)
+        assert other.execute("SELECT * FROM orders").fetchall() == []
+        conn.serialize()
+
+
+def overwrites_by_backup(conn: sqlite3.Connection) -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as other:
+        other.deserialize(EMPTY_SCHEMA)
+        other.backup(conn)
+    assert conn.execute("SELECT * FROM orders").fetchall() == []
+
+
+ORDINARY = [
+    writes,
+    drops,
+    drops_in_a_transaction,
+    renames,
+    replaces_and_cascades,
+    mistypes,
+    shadows,
+    reads_an_empty_golden_table,
+    reads_and_stops_early,
+    savepoints,
+    serializes,
+    overwrites_by_backup,
+]
+
+
+@pytest.mark.parametrize("code", ORDINARY, ids=lambda code: code.__name__)
+def test_ordinary_code_raises_no_alarm(rig: Rig, code: Any) -> None:
+    with contextlib.closing(rig.ring.connect()) as conn:
+        code(conn)
+    assert rig.end() == ()
+    with contextlib.closing(rig.ring.connect()) as conn:
+        assert conn.execute("SELECT count(*) FROM orders").fetchone() == (200,)
+
+
+@pytest.mark.parametrize("code", ORDINARY, ids=lambda code: code.__name__)
+def test_ordinary_code_with_a_bystander_raises_no_alarm(rig: Rig, code: Any) -> None:
+    with (
+        contextlib.closing(rig.ring.connect()) as other,
+        contextlib.closing(rig.ring.connect()) as conn,
+    ):
+        other.execute("SELECT * FROM customers").fetchall()
+        code(conn)
+    assert rig.end() == ()
+
+
+@LEAKS
+def test_what_wider_fixtures_hold_is_not_the_tests(rig: Rig) -> None:
+    with rig.databases.wide_fixture():
+        outer = rig.ring.connect()
+        outer.execute("INSERT INTO empty VALUES (1)")
+        idle = rig.ring.connect()
+    assert rig.end() == ()
+    assert rig.end() == ()
+    assert outer.in_transaction
+    outer.close()
+    del idle
+    gc.collect()
+    assert rig.end() == ()
+
+
+def test_a_connection_that_is_still_in_use_is_no_leak(rig: Rig) -> None:
+    kept = rig.ring.connect()
+    kept.execute("SELECT 1").fetchall()
+    assert rig.end() == ()
+    kept.close()
+    assert rig.end() == ()
+
+
+def test_an_engine_that_is_dropped_is_no_leak(rig: Rig) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(
+        f"sqlite:///{rig.ring.uri}&uri=true", poolclass=sqlalchemy.pool.QueuePool
+    )
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("SELECT * FROM orders")).fetchall()
+    assert rig.end() == ()
+    engine.dispose()
+    assert rig.end() == ()
+
+
+# ---------------------------------------------------------------- leaving the ring
+
+
+def test_deserialize_leaves_the_ring(rig: Rig) -> None:
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.deserialize(EMPTY_SCHEMA)
+        (found,) = rig.databases.anomalies()
+    assert found.kind is AnomalyKind.LEFT_RING
+    assert found.severity is Severity.ERROR
+    assert found.test == "t.py::one"
+    assert found.database == "default"
+    assert any("test_deserialize_leaves_the_ring" in line for line in found.stack)
+    assert rig.kinds() == [AnomalyKind.LEFT_RING]
+    assert rig.end() == ()
+
+
+def test_an_empty_table_read(rig: Rig) -> None:
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.execute("SELECT * FROM orders").fetchall()
+        conn.deserialize(EMPTY_SCHEMA)
+        for _ in range(3):
+            assert conn.execute("SELECT * FROM orders").fetchall() == []
+        conn.cursor().execute("SELECT c.id FROM customers c").fetchall()
+    _, orders, customers = rig.end()
+    assert orders.kind is customers.kind is AnomalyKind.EMPTY_TABLE_READ
+    assert (orders.table, customers.table) == ("orders", "customers")
+    assert orders.sql == "SELECT * FROM orders"
+    assert orders.count == 3
+    assert "200 rows" in orders.message
+
+
+def test_an_empty_table_read_through_a_view_a_script_and_with_callbacks(rig: Rig) -> None:
+    asked: list[object] = []
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.set_authorizer(lambda *args: asked.append(args) or 0)  # type: ignore[func-returns-value]
+        conn.text_factory = bytes
+        conn.row_factory = sqlite3.Row
+        conn.deserialize(EMPTY_SCHEMA)
+        conn.executescript("CREATE VIEW v AS SELECT id FROM customers; SELECT * FROM v;")
+        assert not any("EXISTS" in str(each) for each in asked)
+        assert asked
+    assert rig.kinds() == [AnomalyKind.LEFT_RING, AnomalyKind.EMPTY_TABLE_READ]
+
+
+def test_a_private_ring_tells_of_empty_reads_only() -> None:
+    rig = Rig(RingKind.PRIVATE)
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.deserialize(EMPTY_SCHEMA)
+        conn.execute("SELECT * FROM orders").fetchall()
+    assert rig.kinds() == [AnomalyKind.EMPTY_TABLE_READ]
+    rig.databases.close()
+
+
+def test_after_leaving_what_the_connection_deletes_is_its_own(rig: Rig) -> None:
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.deserialize(rig.ring.snapshot().data)
+        conn.execute("SELECT * FROM orders").fetchall()
+        conn.execute("DELETE FROM orders WHERE id > 0")
+        conn.execute("SELECT * FROM orders").fetchall()
+        conn.execute("DROP TABLE pairs")
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute("SELECT * FROM pairs")
+        conn.rollback()
+    assert rig.kinds() == [AnomalyKind.LEFT_RING]
+
+
+def test_deserialize_around_our_class_is_found_at_the_end(rig: Rig) -> None:
+    conn = rig.ring.connect()
+    sqlite3.Connection.deserialize(conn, EMPTY_SCHEMA)
+    assert rig.kinds() == [AnomalyKind.LEFT_RING]
+    assert rig.end() == ()
+    conn.close()
+
+
+def test_a_missing_table_and_column(rig: Rig) -> None:
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.deserialize(EMPTY_SCHEMA)
+        for sql in (
+            "SELECT * FROM log",
+            "SELECT * FROM main.totals",
+            "SELECT total FROM orders",
+            "INSERT INTO orders(total) VALUES (1)",
+            "SELECT * FROM elsewhere",
+        ):
+            with pytest.raises(sqlite3.OperationalError):
+                conn.execute(sql)
+    left, *missing = rig.end()
+    assert left.kind is AnomalyKind.LEFT_RING
+    assert [(each.kind, each.table) for each in missing] == [
+        (AnomalyKind.MISSING_TABLE, "log"),
+        (AnomalyKind.MISSING_TABLE, "totals"),
+        (AnomalyKind.MISSING_TABLE, "orders"),
+    ]
+    assert "column 'total'" in missing[-1].message
+    assert missing[-1].count == 2
+
+
+def test_a_table_that_an_earlier_test_dropped() -> None:
+    rig = Rig(RingKind.SHARED_CACHE, ResetPolicy.NEVER)
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.executescript("DROP TABLE log")
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute("SELECT * FROM log")
+        assert rig.kinds() == []
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute("SELECT * FROM log")
+        assert rig.kinds() == [AnomalyKind.MISSING_TABLE]
+    rig.databases.close()
+
+
+# ---------------------------------------------------------------- locks and leaks
+
+
+def test_a_lock_error_names_the_holder(rig: Rig) -> None:
+    with (
+        contextlib.closing(rig.ring.connect()) as holder,
+        contextlib.closing(rig.ring.connect(timeout=0)) as conn,
+    ):
+        holder.execute("DELETE FROM orders")
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
+        conn.rollback()
+        holder.rollback()
+    (found,) = rig.end()
+    assert found.kind is AnomalyKind.LOCK_ERROR
+    assert found.sql.startswith("INSERT INTO orders")
+    assert "test_a_lock_error_names_the_holder" in found.message
+    assert "MainThread" in found.message
+
+
+def test_a_leaked_transaction_is_named_and_ended(rig: Rig) -> None:
+    conn = rig.ring.connect()
+    conn.execute("DELETE FROM orders")
+    (found,) = rig.end()
+    assert found.kind is AnomalyKind.LEAKED_TRANSACTION
+    assert any("test_a_leaked_transaction" in line for line in found.stack)
+    assert conn.execute("SELECT count(*) FROM orders").fetchone() == (200,)
+    conn.close()
+
+
+def test_a_deferred_transaction_leaks_too(rig: Rig) -> None:
+    conn = rig.ring.connect()
+    conn.execute("BEGIN")
+    assert rig.kinds() == [AnomalyKind.LEAKED_TRANSACTION]
+    conn.close()
+
+
+def test_a_transaction_on_a_wide_connection_is_the_tests_own(rig: Rig) -> None:
+    with rig.databases.wide_fixture():
+        conn = rig.ring.connect()
+    conn.execute("DELETE FROM orders")
+    assert rig.kinds() == [AnomalyKind.LEAKED_TRANSACTION]
+    conn.close()
+
+
+def test_a_leaked_cursor(rig: Rig) -> None:
+    conn = rig.ring.connect()
+    cursor = conn.execute("SELECT * FROM orders")
+    (found,) = rig.end()
+    assert found.kind is AnomalyKind.LEAKED_CURSOR
+    assert rig.ring.is_free()
+    conn.close()
+    del cursor
+
+
+def test_a_wide_cursor_is_spared(rig: Rig) -> None:
+    with rig.databases.wide_fixture():
+        conn = rig.ring.connect()
+        cursor = conn.execute("SELECT id FROM orders ORDER BY id")
+        cursor.fetchone()
+    assert rig.end() == ()
+    assert rig.end() == ()
+    assert cursor.fetchone() == (2,)
+    conn.close()
+
+
+@LEAKS
+def test_a_connection_that_only_garbage_collection_closes(rig: Rig) -> None:
+    def leak() -> None:
+        rig.ring.connect().execute("SELECT 1").fetchall()
+
+    gc.collect()
+    leak()
+    (found,) = rig.end()
+    assert found.kind is AnomalyKind.LEAKED_CONNECTION
+    assert found.severity is Severity.WARNING
+    assert "in leak" in found.message
+    assert rig.end() == ()
+
+
+def test_a_wide_transaction_in_the_way_of_a_reset(rig: Rig) -> None:
+    with rig.databases.wide_fixture():
+        outer = rig.ring.connect()
+        outer.execute("BEGIN")
+        outer.execute("SELECT * FROM customers").fetchall()
+    if rig.ring.kind is RingKind.SHARED_CACHE:
+        with contextlib.closing(rig.ring.connect()) as conn, conn:
+            conn.execute("DELETE FROM orders")
+    else:  # nobody can commit beside a reader, except itself
+        outer.execute("DELETE FROM orders")
+        outer.commit()
+        rig.databases.begin_test("t.py::one")
+        outer.execute("DELETE FROM customers")
+        rig.databases.begin_test("t.py::one")
+    (found,) = rig.end()
+    assert found.kind is AnomalyKind.RESET_BLOCKED
+    assert "test_a_wide_transaction" in found.message
+    with contextlib.closing(sqlite3.connect(rig.ring.uri)) as conn:
+        assert conn.execute("SELECT count(*) FROM orders").fetchone() == (200,)
+    outer.execute("SELECT * FROM orders").fetchall()
+    (stale,) = rig.end()
+    assert stale.kind is AnomalyKind.RESET_BLOCKED
+    assert stale.severity is Severity.WARNING
+    outer.close()
+
+
+def test_another_threads_transaction_can_not_be_ended(rig: Rig) -> None:
+    began, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with contextlib.closing(rig.ring.connect()) as conn:
+            conn.execute("DELETE FROM orders")
+            began.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=work, name="worker-7")
+    thread.start()
+    began.wait(30)
+    leaked, blocked = rig.end()
+    done.set()
+    thread.join()
+    assert leaked.kind is AnomalyKind.LEAKED_TRANSACTION
+    assert leaked.thread == "worker-7"
+    assert blocked.kind is AnomalyKind.RESET_BLOCKED
+    with contextlib.closing(sqlite3.connect(rig.ring.uri)) as conn:
+        assert conn.execute("SELECT count(*) FROM orders").fetchone() == (200,)
+    assert rig.end() == ()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="autocommit= is new in 3.12")
+def test_autocommit_false_is_no_leak_but_is_reset(rig: Rig) -> None:
+    with contextlib.closing(rig.ring.connect(autocommit=False)) as conn:
+        assert conn.in_transaction
+        assert rig.end() == ()
+        conn.execute("DELETE FROM orders")
+        assert rig.end() == ()
+        assert conn.execute("SELECT count(*) FROM orders").fetchone() == (200,)
+
+
+# ---------------------------------------------------------------- sensors that fail
+
+
+def test_a_sensor_that_fails_is_off_after_one_warning(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(Sensors, "_check_missing", broken)
+    with contextlib.closing(rig.ring.connect()) as conn:
+        with (
+            pytest.warns(RuntimeWarning, match="'failed' failed and is off") as caught,
+            pytest.raises(sqlite3.OperationalError),
+        ):
+            conn.execute("SELECT * FROM nowhere")
+        assert len(caught) == 1
+        with pytest.raises(sqlite3.OperationalError):
+            conn.execute("SELECT * FROM nowhere")
+
+
+def test_its_warning_never_becomes_the_programs_error(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(Sensors, "_check_missing", broken)
+    with (
+        contextlib.closing(rig.ring.connect()) as conn,
+        pytest.raises(sqlite3.OperationalError, match="nowhere"),
+    ):
+        conn.execute("SELECT * FROM nowhere")
+    assert "a bug" in caplog.text
+
+
+def test_without_sensors_resets_still_work() -> None:
+    databases = Databases(policy=ResetPolicy.TEST, sensors=False)
+    ring = Ring.restore(SNAPSHOT)
+    databases.add(ring)
+    databases.begin_test("one")
+    conn = ring.connect()
+    conn.deserialize(EMPTY_SCHEMA)
+    other = ring.connect()
+    other.execute("DELETE FROM orders")
+    ended = databases.end_test("one", None, "test")
+    assert ended.anomalies == databases.anomalies() == ()
+    assert ended.resets["default"].blockers
+    assert other.execute("SELECT count(*) FROM orders").fetchone() == (200,)
+    member = member_of(conn)
+    assert member is not None
+    assert member.left
+    other.close()
+    conn.close()
+    databases.close()
