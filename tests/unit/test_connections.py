@@ -52,7 +52,7 @@ def rows(conn: sqlite3.Connection, table: str = "customers") -> int:
 def test_the_patch_is_undone_by_the_last_uninstall() -> None:
     connections.install()
     assert sqlite3.connect is connections.connect
-    assert sqlite3.dbapi2.connect is connections.connect  # type: ignore[attr-defined]
+    assert sqlite3.dbapi2.connect is connections.connect
     connections.uninstall()
     assert sqlite3.connect is connections.connect
     connections.uninstall()
@@ -234,7 +234,7 @@ def test_a_slotted_factory(ring: Ring) -> None:
     with contextlib.closing(sqlite3.connect(ring.uri, factory=Slotted)) as conn:
         assert isinstance(conn, RingConnection)
         assert isinstance(conn, Slotted)
-        conn.extra = 1
+        setattr(conn, "extra", 1)  # noqa: B010  # the class has a slot of that name, no attribute
         assert rows(conn) == CUSTOMERS
 
 
@@ -245,7 +245,7 @@ def test_a_function_as_factory(ring: Ring) -> None:
         made.append(args)
         return Theirs(*args, **kwargs)
 
-    with contextlib.closing(sqlite3.connect(ring.uri, factory=factory)) as conn:  # type: ignore[arg-type]
+    with contextlib.closing(sqlite3.connect(ring.uri, factory=factory)) as conn:  # type: ignore[call-overload]
         assert isinstance(conn, Theirs)
         assert isinstance(conn, RingConnection)
         assert rows(conn) == CUSTOMERS
@@ -257,7 +257,7 @@ def test_a_function_that_makes_plain_connections(ring: Ring) -> None:
     def factory(*args: Any, **kwargs: Any) -> sqlite3.Connection:
         return sqlite3.Connection(*args, **kwargs)
 
-    with contextlib.closing(sqlite3.connect(ring.uri, factory=factory)) as conn:  # type: ignore[arg-type]
+    with contextlib.closing(sqlite3.connect(ring.uri, factory=factory)) as conn:  # type: ignore[call-overload]
         assert rows(conn) == CUSTOMERS
         assert member_of(conn) is None
 
@@ -269,11 +269,11 @@ def test_the_class_of_a_member_makes_ordinary_connections(conn: sqlite3.Connecti
 
 
 def test_a_cursor_factory_that_is_a_function(conn: sqlite3.Connection) -> None:
-    cursor = conn.cursor(lambda owner: sqlite3.Cursor(owner))  # type: ignore[call-overload]
+    cursor = conn.cursor(lambda owner: sqlite3.Cursor(owner))
     assert type(cursor) is sqlite3.Cursor
     assert cursor.execute("SELECT 1").fetchone() == (1,)
     with pytest.raises(TypeError):
-        conn.cursor(None)  # type: ignore[call-overload]
+        conn.cursor(None)
 
 
 def test_a_cursor_that_was_not_initialised(conn: sqlite3.Connection) -> None:
@@ -312,9 +312,14 @@ def test_autocommit(ring: Ring, autocommit: bool) -> None:
 def test_with_commits_and_rolls_back(conn: sqlite3.Connection) -> None:
     with conn:
         conn.execute("INSERT INTO empty VALUES (1)")
-    with pytest.raises(ZeroDivisionError), conn:
-        conn.execute("INSERT INTO empty VALUES (2)")
-        _ = 1 / 0
+
+    def fail() -> None:
+        with conn:
+            conn.execute("INSERT INTO empty VALUES (2)")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
     assert conn.execute("SELECT x FROM empty").fetchall() == [(1,)]
 
 
@@ -557,6 +562,11 @@ def test_a_script_goes_on_after_a_lock(ring: Ring, monkeypatch: pytest.MonkeyPat
         assert rows(conn, "empty") == 1
 
 
+def is_open(conn: sqlite3.Connection) -> bool:
+    """Tell whether a transaction is open; a function, since mypy takes attributes for constant."""
+    return conn.in_transaction
+
+
 def test_scripts_do_what_sqlite3_makes_them_do(conn: sqlite3.Connection) -> None:
     conn.execute("INSERT INTO empty VALUES (1)")
     conn.executescript(
@@ -570,10 +580,10 @@ def test_scripts_do_what_sqlite3_makes_them_do(conn: sqlite3.Connection) -> None
         ROLLBACK;
         """
     )
-    assert not conn.in_transaction
+    assert is_open(conn) is False
     assert conn.execute("SELECT x FROM empty").fetchall() == [(1,)]
     conn.executescript("BEGIN; INSERT INTO empty VALUES (3)")
-    assert conn.in_transaction
+    assert is_open(conn) is True
     conn.rollback()
     for text in ("", "  ", "-- only a comment"):
         conn.executescript(text)
@@ -583,7 +593,7 @@ def test_scripts_do_what_sqlite3_makes_them_do(conn: sqlite3.Connection) -> None
     with pytest.raises((ValueError, sqlite3.ProgrammingError)):
         conn.executescript("SELECT 1;\0")
     with pytest.raises(TypeError):
-        conn.executescript(b"SELECT 1")  # type: ignore[arg-type]
+        conn.executescript(b"SELECT 1")
 
 
 def test_a_script_runs_its_queries_to_the_end(conn: sqlite3.Connection) -> None:
@@ -626,9 +636,12 @@ def test_patience_survives_a_frozen_clock_and_a_mocked_sleep(
 
     for name in ("sleep", "monotonic", "time", "perf_counter"):
         monkeypatch.setattr(time, name, forbidden)
-    with Holder(ring), contextlib.closing(ring.connect(timeout=0.01)) as conn:
-        with pytest.raises(sqlite3.OperationalError):
-            conn.execute("SELECT * FROM empty")
+    with (
+        Holder(ring),
+        contextlib.closing(ring.connect(timeout=0.01)) as conn,
+        pytest.raises(sqlite3.OperationalError),
+    ):
+        conn.execute("SELECT * FROM empty")
 
 
 # ---------------------------------------------------------------- what is known of a member

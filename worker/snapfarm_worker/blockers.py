@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from snapfarm_worker.members import Member, RingConnection
+from snapfarm_worker.members import Member, RingConnection, collect
 from snapfarm_worker.stacks import forget_failed_frames
 
 _in_transaction: Callable[[sqlite3.Connection], bool] = (
@@ -92,7 +92,7 @@ def clear(members: list[Member], spared: Spared, is_free: Callable[[], bool]) ->
         return found
     forget_failed_frames()
     alive = [member for member in members if member.ref() is not None]
-    gc.collect()
+    collect()
     if is_free():
         # What only garbage, or the frames of a failed test, kept alive is no cursor left open.
         return found + [

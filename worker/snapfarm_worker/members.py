@@ -10,7 +10,9 @@ user's (see `blend`), so that only SQLite's own work is repeated, never the user
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
@@ -67,9 +69,9 @@ class Member:
     """What is known of one connection to a ring; it never keeps the connection alive."""
 
     __slots__ = (
-        "alert", "authorizer", "autocommit", "closed", "explicit", "fixture", "generation", "home", "left",
-        "memo", "opened", "patient", "pooled", "probed", "quiet", "recorded", "ref", "removed",
-        "test", "thread", "thread_id", "timeout", "traced", "watcher", "wide",
+        "alert", "authorizer", "autocommit", "closed", "explicit", "fixture", "generation", "home",
+        "left", "memo", "opened", "patient", "pooled", "probed", "quiet", "recorded", "ref",
+        "removed", "test", "thread", "thread_id", "timeout", "traced", "watcher", "wide",
     )  # fmt: skip
 
     def __init__(self, home: Home | None, *, patient: bool, timeout: float) -> None:
@@ -140,6 +142,9 @@ _NOBODY = Member(None, patient=False, timeout=0.0)
 
 #: `_birth.member` is what the next connection made by this thread becomes.
 _birth = threading.local()
+
+#: Not empty while `collect()` runs.
+_collecting: list[bool] = []
 
 
 class RingCursor(sqlite3.Cursor):
@@ -312,6 +317,12 @@ class RingConnection(sqlite3.Connection):
             super().set_trace_callback(trace_callback)
             self.farm_member.traced = trace_callback is not None
 
+    def __del__(self) -> None:
+        """Close, if it is us who collect garbage: the watcher reports it, Python need not warn."""
+        if _collecting:
+            with contextlib.suppress(sqlite3.Error):  # another thread's
+                sqlite3.Connection.close(self)
+
     def close(self) -> None:
         """Close the connection; an unfinished cursor that lives on keeps its locks, though."""
         super().close()
@@ -351,6 +362,19 @@ def _blended(theirs: type, ours: type) -> type:
     except (TypeError, AttributeError):
         return theirs
     return both
+
+
+def collect(generation: int = 2) -> None:
+    """Run the garbage collector.
+
+    From Python 3.13 on, freeing an open connection is a ResourceWarning, which pytest would lay at
+    the next test's door, whose fault it is not. So those that are freed here are closed first.
+    """
+    _collecting.append(True)
+    try:
+        gc.collect(generation)
+    finally:
+        _collecting.pop()
 
 
 def newborn(member: Member | None) -> None:

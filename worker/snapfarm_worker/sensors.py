@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import gc
 import logging
 import re
 import sqlite3
@@ -31,7 +30,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Severity
 from snapfarm_worker.blockers import Blocker, in_transaction
 from snapfarm_worker.findings import Findings
-from snapfarm_worker.members import Member, RingConnection
+from snapfarm_worker.members import Member, RingConnection, collect
 from snapfarm_worker.questions import (
     is_empty,
     lacks_column,
@@ -140,7 +139,7 @@ class Sensors:
         if suspects or self._dropped:
             del members
             # A connection dropped in this test is young: the old generation can stay as it is.
-            gc.collect(1)
+            collect(1)
             self._report_dropped(ring)
 
     @_guarded

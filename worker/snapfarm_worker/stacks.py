@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import sysconfig
@@ -79,8 +80,11 @@ def forget_failed_frames() -> None:
         if error is None or id(error) in seen:
             continue
         seen.add(id(error))
-        if error.__traceback__ is not None:
-            traceback.clear_frames(error.__traceback__)
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            with contextlib.suppress(RuntimeError):  # still running
+                frame.clear()
+                # Before 3.13, a dict that somebody asked for keeps the locals until asked again.
+                _ = frame.f_locals
         waiting += [error.__cause__, error.__context__]
         if isinstance(error, BaseExceptionGroup):
             waiting += error.exceptions

@@ -37,18 +37,22 @@ def run_threads(
     errors: dict[int, BaseException] = {}
 
     def run(index: int) -> None:
+        started = False
         try:
             conn = connect()
             try:
-                barrier.wait(timeout)
+                try:
+                    barrier.wait(timeout)
+                except threading.BrokenBarrierError:
+                    return  # the thread that broke it tells why
+                started = True
                 results[index] = function(conn, index) if with_index else function(conn)
             finally:
                 _close(conn)
-        except threading.BrokenBarrierError:
-            return  # the thread that broke it tells why
         except BaseException as error:
-            barrier.abort()
             errors[index] = error
+            if not started:
+                barrier.abort()
 
     running = [
         threading.Thread(target=run, args=(index,), name=f"farm-thread-{index}", daemon=True)
