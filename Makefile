@@ -1,0 +1,83 @@
+# Two commands do it all, on a machine with Python 3.11+ and make: `make demo` and `make test`.
+# They set up a virtual environment first (.venv; once), and need no network after that.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# What the caller has exported must not choose other options, plugins, modules or settings.
+CALLERS := PYTHON PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS MYPYPATH \
+           VIRTUAL_ENV MAKEFLAGS MFLAGS
+$(foreach name,$(CALLERS) $(filter PYTEST_% FARM_% HYPOTHESIS_%,$(.VARIABLES)),\
+  $(eval unexport $(name)))
+
+# Without PYTHON=…, the first interpreter from 3.11 on. Those that are found may be mere shims, so
+# each is asked.
+SUITABLE := import sys; sys.exit(sys.version_info < (3, 11))
+ifdef PYTHON
+  BASE := $(PYTHON)
+  VERSION := $(shell $(BASE) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+  VENV := .venv-$(VERSION)
+else
+  BASE := $(shell for name in python3 python python3.13 python3.12 python3.11 python3.14; do \
+            $$name -c '$(SUITABLE)' 2>/dev/null && { echo $$name; break; }; done)
+  VENV := .venv
+endif
+BIN := $(abspath $(VENV))/bin
+
+# The packages are installed once, and again when what pyproject.toml says of them has changed.
+PACKAGING := import tomllib, zlib; it = tomllib.load(open("pyproject.toml", "rb")); \
+             print(zlib.crc32(repr([it["build-system"], it["project"]]).encode()))
+STAMP = $(VENV)/.snapfarm-$(shell $(BASE) -c '$(PACKAGING)' 2>/dev/null)
+
+SOURCES := coordinator worker tests demo
+
+.PHONY: help demo test lint unit tests bench real clean setup
+
+help:  ## list the targets
+	@echo "make TARGET [PYTHON=/path/to/python]"
+	@sed -n 's/^\([a-z]*\):.*##/  \1:/p' $(firstword $(MAKEFILE_LIST)) | column -t -s:
+
+demo: setup  ## run the demo suite on a farm, then without one, and show its golden database
+	@PATH="$(BIN):$$PATH" bash demo/run.sh
+
+test: lint tests  ## format, lint, types, import contract, then all tests and documentation examples
+
+lint: setup  ## format, lint, types and import contract
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	cd demo && MYPYPATH=. $(BIN)/mypy --config-file ../pyproject.toml .
+	$(BIN)/lint-imports
+
+unit: setup  ## the unit tests: seconds
+	$(BIN)/python -m pytest tests/unit
+
+tests: setup  ## all tests and documentation examples, without lint
+	$(BIN)/python -m pytest
+
+bench: setup  ## benchmarks side by side with their peers: minutes
+	PYTHONPATH=tests $(BIN)/python -m benchmarks
+
+real: setup  ## suites that nobody here wrote; downloads them
+	$(BIN)/python -m pytest tests/real
+
+clean:  ## remove virtual environments, caches and results
+	rm -rf .venv .venv-* .farm demo/.farm .hypothesis .mypy_cache demo/.mypy_cache .ruff_cache \
+	  .pytest_cache demo/.pytest_cache .import_linter_cache bench-results build dist
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The venv is made again where its interpreter is gone, and filled again where the stamp is.
+setup:
+	@set -e; \
+	fail() { echo "make: $$*" >&2; exit 1; }; \
+	test -n "$(BASE)" || \
+	  fail "found no Python from 3.11 on: name one, as in make test PYTHON=/path/to/python3.12"; \
+	$(BASE) -c '$(SUITABLE)' || fail "$(BASE) is no Python from 3.11 on"; \
+	$(BIN)/python -c '$(SUITABLE)' 2>/dev/null || rm -rf $(VENV); \
+	test ! -e $(STAMP) || exit 0; \
+	echo "setting up $(VENV) with $$($(BASE) --version); this needs a package index, once"; \
+	test -e $(VENV) || $(BASE) -m venv $(VENV) || { rm -rf $(VENV); fail \
+	  "$(BASE) can't make a virtual environment: on Debian and Ubuntu, install python3-venv"; }; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	rm -f $(VENV)/.snapfarm-*; \
+	touch $(STAMP)

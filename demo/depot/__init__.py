@@ -1,0 +1,1 @@
+"""A shop with a warehouse: the application that the demo tests."""

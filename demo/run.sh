@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# What `make demo` shows: the suite on a farm, the same suite without one, the golden databases.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+show() {
+    printf '\n\033[1m$ %s\033[0m\n' "$*"
+    "$@"
+}
+
+show farm run -n 2
+show pytest -q
+show farm golden show
