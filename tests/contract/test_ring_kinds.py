@@ -221,6 +221,8 @@ def test_a_damaged_snapshot_is_not_restored(snapshot: Snapshot) -> None:
     flipped[5000] ^= 1
     with pytest.raises(SnapshotCorrupt, match="is damaged"):
         Ring.restore(Snapshot(snapshot.manifest, bytes(flipped)))
+    with Ring.restore(Snapshot(snapshot.manifest, bytes(flipped)), verified=True) as ring:
+        assert ring.is_open
 
 
 def test_a_ring_that_keeps_no_image_can_not_be_reset(snapshot: Snapshot) -> None:

@@ -279,7 +279,8 @@ def test_leaks_are_named_and_the_next_test_is_pristine(run: Run) -> None:
     )
     source = PRISTINE + "\n    kept = []\n"
     leaks = {
-        "transaction": "kept.append(sqlite3.connect(farm_uri)); kept[-1].execute('DELETE FROM log')",
+        "transaction": "kept.append(sqlite3.connect(farm_uri)); "
+        "kept[-1].execute('DELETE FROM log')",
         "cursor": "kept.append(sqlite3.connect(farm_uri).execute('SELECT * FROM orders'))",
         "zombie": "conn = sqlite3.connect(farm_uri); "
         "kept.append(conn.execute('SELECT * FROM orders')); conn.close()",

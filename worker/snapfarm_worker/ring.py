@@ -100,6 +100,7 @@ class Ring:
         self._lock = threading.RLock()
         self._state = _State.WAITING
         self._load = load
+        self._verified = False
         self._members: set[Member] = set()
         self._spared = Spared()
         # From here on: None until the state is OPEN.
@@ -130,10 +131,12 @@ class Ring:
         name: str | None = None,
         kind: RingKind = RingKind.SHARED_CACHE,
         resettable: bool = True,
+        verified: bool = False,
     ) -> Self:
         """Return a ring that holds a snapshot.
 
-        With `resettable=False` the image is not kept, which saves its memory. Raises
+        With `resettable=False` the image is not kept, which saves its memory. With `verified=True`
+        the digest is not checked again, which takes longer than the rest of a restore. Raises
         SnapshotCorrupt, SnapshotError, SnapshotTooLarge, RingError and RingUnsupported.
         """
         ring = cls(
@@ -143,6 +146,7 @@ class Ring:
             kind=kind,
             resettable=resettable,
         )
+        ring._verified = verified
         try:
             ring.ensure()
         except BaseException:
@@ -416,7 +420,8 @@ class Ring:
     # ------------------------------------------------------------ the sentinel
 
     def _restore(self, snapshot: Snapshot) -> None:
-        snapshot.verify(f"for the ring {self.uri}")
+        if not self._verified:
+            snapshot.verify(f"for the ring {self.uri}")
         if self.kind is RingKind.MEMDB and snapshot.manifest.size > MEMDB_LIMIT:
             raise SnapshotTooLarge(
                 self.database, snapshot.manifest.size, MEMDB_LIMIT, "SQLite lets a memdb have"
