@@ -177,6 +177,10 @@ class FarmSession:
         finally:
             self.close()
 
+    def pytest_unconfigure(self) -> None:
+        """Leave nothing behind also where the session did not get so far as to start."""
+        self.close()
+
     def close(self) -> None:
         """Kill what is left of the farm and remove its folder."""
         if self._hub is not None:

@@ -117,7 +117,12 @@ def _separate(files: WorkerFiles) -> None:
     """
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(files.output, os.O_WRONLY)
+    try:
+        # Without this flag it would wait for a reader, for good if the coordinator is gone.
+        output = os.open(files.output, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        os._exit(EXIT_ORPHANED)
+    os.set_blocking(output, True)
     os.dup2(nothing, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -130,6 +135,7 @@ def _separate(files: WorkerFiles) -> None:
     # faulthandler keeps the file open for the life of the process.
     faulthandler.register(STACKS_SIGNAL, file=files.stacks.open("w"), all_threads=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _stream(descriptor: int) -> TextIO:
@@ -157,6 +163,7 @@ def _run(spec: WorkerSpec, link: Link, box: BlackBox) -> bool:
         databases = Databases(policy=ResetPolicy.TEST, sensors=spec.sensors)
         try:
             _restore_all(link, databases)
+            link.start()
             os.environ.update(databases.environment())
             stage = "pytest"
             plugin = DatabasePlugin(databases)

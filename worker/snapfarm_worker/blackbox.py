@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import enum
 import mmap
+import os
 import struct
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -60,6 +62,12 @@ class BlackBox:
         self._finished = 0
         self._subject = ""
         self.write(Phase.STARTING, "")
+        # The mapping is shared with a process that a test forks, but only its owner may write.
+        mute = weakref.WeakMethod(self._mute)
+        os.register_at_fork(after_in_child=lambda: (found := mute()) and found())
+
+    def _mute(self) -> None:
+        self._map = mmap.mmap(-1, _SIZE)
 
     def write(self, phase: Phase, subject: str) -> None:
         """Publish what the worker does now."""

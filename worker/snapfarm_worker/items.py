@@ -223,7 +223,7 @@ class ItemRunner:
         keys = unique_keys(item.nodeid for item in session.items)
         self._items = dict(zip(keys, session.items, strict=True))
         self._queue = ItemQueue(self._items)
-        self._link.start(self._handle)
+        self._link.take_orders(self._handle)
         if (capturing := self._capture_files()) is not None:
             self._link.send(capturing)
         self._link.send(

@@ -1,8 +1,8 @@
 """A worker's sockets: orders in, results out, snapshots by broadcast.
 
 Until `start()` the main thread has the sockets to itself and receives the snapshots; afterwards an
-I/O thread takes orders at once, also while a test runs, sends pulses, and ends the process when
-its coordinator is gone. Results may be sent from any thread.
+I/O thread sends pulses, takes orders at once, also while modules are imported or a test runs, and
+ends the process when its coordinator is gone. Results may be sent from any thread.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ class Link:
         self._stop = threading.Event()
         self._wake_reader, self._wake_writer = os.pipe()
         self._thread: threading.Thread | None = None
+        #: Guards the two below.
+        self._ordering = threading.Lock()
+        self._handler: Callable[[ToWorker], Message | None] | None = None
+        #: Orders that came before there was anybody to give them to.
+        self._early: list[ToWorker] = []
         self._last_pulse = 0.0
         self._parent = _Parent(coordinator)
 
@@ -107,18 +112,36 @@ class Link:
                 continue
             yield message, payload[0] if payload else None
 
-    def start(self, handle: Callable[[ToWorker], Message | None]) -> None:
-        """Hand the orders socket to the I/O thread, which gives each order to `handle`.
+    def start(self) -> None:
+        """Hand the orders socket to the I/O thread."""
+        self._news.close()
+        self._thread = threading.Thread(target=self._run, name="farm-link", daemon=True)
+        self._thread.start()
+
+    def take_orders(self, handle: Callable[[ToWorker], Message | None]) -> None:
+        """Give each order to `handle`, beginning with those that have come since `start()`.
 
         What `handle` returns is sent as the answer. It runs in the I/O thread: it must be quick.
         """
-        self._news.close()
-        self._thread = threading.Thread(
-            target=self._run, args=(handle,), name="farm-link", daemon=True
-        )
-        self._thread.start()
+        with self._ordering:
+            early, self._early = self._early, []
+            for order in early:
+                self._answer(handle, order)
+            self._handler = handle
 
-    def _run(self, handle: Callable[[ToWorker], Message | None]) -> None:
+    def _take(self, order: ToWorker) -> None:
+        with self._ordering:
+            if self._handler is None:
+                self._early.append(order)
+            else:
+                self._answer(self._handler, order)
+
+    def _answer(self, handle: Callable[[ToWorker], Message | None], order: ToWorker) -> None:
+        answer = handle(order)
+        if answer is not None:
+            self.send(answer)
+
+    def _run(self) -> None:
         try:
             poller = zmq.Poller()
             poller.register(self._orders, zmq.POLLIN)
@@ -132,9 +155,7 @@ class Link:
                     if isinstance(socket, int):
                         os._exit(EXIT_ORPHANED)
                     for message, _payload in self._drain(socket):
-                        answer = handle(message)
-                        if answer is not None:
-                            self.send(answer)
+                        self._take(message)
                 self._parent.check()
         except Exception:
             if not self._stop.is_set():

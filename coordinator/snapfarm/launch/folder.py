@@ -9,11 +9,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 from snapfarm.launch import janitor
 
 _PREFIX = "farm-"
-_LOCK = "lock"
+#: Marks a folder as a run's; whoever lives holds it locked.
+_LOCK = "snapfarm.lock"
+#: Longest name of a temporary directory, in bytes: an ipc path may have 107 with what we append.
+_LONGEST_BASE = 60
 
 
 class RunFolder:
@@ -24,19 +28,17 @@ class RunFolder:
     """
 
     def __init__(self) -> None:
-        base = Path(tempfile.gettempdir())
-        if len(str(base)) > 60:
-            base = Path("/tmp")
+        base = _base()
         sweep(base)
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        self._lock = (self.path / _LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path, self._lock = _make(base)
         self._janitor = subprocess.Popen(
             [sys.executable, "-I", "-S", janitor.__file__, str(os.getpid()), str(self.path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            # While the janitor has work to do, nobody else may sweep the folder away.
+            pass_fds=(self._lock.fileno(),),
         )
 
     def remove(self) -> None:
@@ -45,6 +47,28 @@ class RunFolder:
         self._janitor.wait()
         self._lock.close()
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _base() -> Path:
+    """Return the temporary directory, or /tmp where its name can't be part of a socket's."""
+    base = tempfile.gettempdir()
+    try:
+        fits = len(base.encode()) <= _LONGEST_BASE
+    except UnicodeEncodeError:
+        fits = False
+    return Path(base if fits else "/tmp")
+
+
+def _make(base: Path) -> tuple[Path, TextIO]:
+    """Make a folder and lock it."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        lock = (path / _LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Between those two another run may have swept it away, lock and all.
+        if (path / _LOCK).exists():
+            return path, lock
+        lock.close()
 
 
 def sweep(base: Path) -> None:

@@ -25,11 +25,11 @@ def watch(coordinator: int, folder: str) -> None:
     if not os.path.isdir(folder):  # noqa: PTH112  # pathlib would take as long as all the rest
         return
     deadline = time.monotonic() + _GRACE
-    workers = _workers(folder)
-    while time.monotonic() < deadline and any(_alive(pid) for pid in workers):
+    # Once more at the end: a worker whose start had just begun may have come.
+    while time.monotonic() < deadline and any(_alive(pid) for pid in _leaders(folder)):
         time.sleep(0.05)
-    for pid in workers:
-        _kill(pid)
+    for pid in _leaders(folder):
+        kill_session(pid)
     _remove(folder)
 
 
@@ -48,15 +48,17 @@ def _wait(coordinator: int, folder: str) -> None:
             return
 
 
-def _workers(folder: str) -> list[int]:
+def _leaders(folder: str) -> list[int]:
+    """Return the processes that the coordinator has started: each leads a session of its own."""
     pids = []
-    for name in os.listdir(folder):  # noqa: PTH208
-        if name.endswith(".pid"):
-            try:
-                with open(os.path.join(folder, name)) as file:  # noqa: PTH118, PTH123
-                    pids.append(int(file.read()))
-            except (OSError, ValueError):
-                continue
+    for path, _folders, names in os.walk(folder):
+        for name in names:
+            if name.endswith(".pid"):
+                try:
+                    with open(os.path.join(path, name)) as file:  # noqa: PTH118, PTH123
+                        pids.append(int(file.read()))
+                except (OSError, ValueError):
+                    continue
     return pids
 
 
@@ -68,24 +70,51 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _kill(pid: int) -> None:
+def kill_session(leader: int) -> None:
+    """Kill a process and all of the session that it leads, whatever process groups they are in."""
     for kill in (os.killpg, os.kill):
         try:
-            kill(pid, signal.SIGKILL)
+            kill(leader, signal.SIGKILL)
         except OSError:
             continue
+    for pid in _members(leader):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            continue
+
+
+def _members(session: int) -> list[int]:
+    """Return the living processes of a session; none where there is no /proc to ask."""
+    members = []
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208
+    except OSError:
+        return []
+    for name in names:
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/stat") as file:  # noqa: PTH123
+                state, _parent, _group, its_session = file.read().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            continue
+        if int(its_session) == session and state not in "ZX":
+            members.append(int(name))
+    return members
 
 
 def _remove(folder: str) -> None:
-    for name in os.listdir(folder):  # noqa: PTH208
+    for path, _folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            try:
+                os.unlink(os.path.join(path, name))  # noqa: PTH108, PTH118
+            except OSError:
+                continue
         try:
-            os.unlink(os.path.join(folder, name))  # noqa: PTH108, PTH118
+            os.rmdir(path)  # noqa: PTH106
         except OSError:
             continue
-    try:
-        os.rmdir(folder)  # noqa: PTH106
-    except OSError:
-        return
 
 
 if __name__ == "__main__":

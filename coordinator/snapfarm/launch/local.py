@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import multiprocess
+import multiprocess.process
 
 from snapfarm.errors import LaunchError
+from snapfarm.launch import janitor
 from snapfarm.launch.spawning import without_main
 from snapfarm_worker import agent
 from snapfarm_worker.agent import WorkerSpec
@@ -22,10 +25,13 @@ class LocalWorker:
         context = multiprocess.get_context(start_method)
         self._process = context.Process(target=agent.main, args=(spec,), name=f"farm-{spec.worker}")
         try:
-            with without_main():
+            with without_main(), _interrupts_held():
                 self._process.start()
         except (OSError, ValueError) as error:
             raise LaunchError(f"worker {spec.worker} could not be started: {error}") from error
+        # At its exit a process waits for all children that multiprocess knows of. A coordinator
+        # that ends early must not: its workers only end once they see that it is gone.
+        multiprocess.process._children.discard(self._process)  # noqa: SLF001  # no public way
         self.pid: int = self._process.pid
         spec.files.pid.write_text(str(self.pid))
         self._ended = False
@@ -51,9 +57,7 @@ class LocalWorker:
     def kill(self) -> None:
         """Kill the worker and all that it has started in its session."""
         if not self._ended:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self.signal(signal.SIGKILL)
+            janitor.kill_session(self.pid)
 
     def is_stopped(self) -> bool:
         """Return whether the process is stopped (SIGSTOP, a debugger); False where unknown."""
@@ -67,7 +71,7 @@ class LocalWorker:
         """Collect the ended process with what it left running; return its exit code.
 
         Negative: the signal that killed it, as in subprocess. The processes that it left are
-        killed before it is collected, since only until then its process group is surely its own.
+        killed before it is collected, since only until then its session's id is surely its own.
         """
         if not self._ended:
             self.kill()
@@ -83,3 +87,17 @@ class LocalWorker:
             self._descriptor = None
         with contextlib.suppress(ValueError):
             self._process.close()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start processes that get no SIGINT until they let it through themselves.
+
+    Ctrl-C goes to all processes of a terminal: a worker that has no session of its own yet would
+    die in the middle of its imports, and print where.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
