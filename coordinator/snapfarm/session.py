@@ -112,6 +112,7 @@ class FarmSession:
             self._settings,
             rebuild=rebuild,
             on_start=lambda golden: self._say(f"golden  {golden.name}   is being built"),
+            scratch=None if self._folder is None else self._folder.path,
         )
         store = SnapshotStore.sized_for(result.snapshot.manifest.size for result in self._goldens)
         broadcast = Broadcast(self._settings.chunk_size)

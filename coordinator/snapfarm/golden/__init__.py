@@ -8,6 +8,7 @@ for result in obtain(load_config(Path.cwd())):
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -44,14 +45,17 @@ def obtain(
     *,
     rebuild: bool = False,
     on_start: Callable[[GoldenConfig], None] | None = None,
+    scratch: Path | None = None,
 ) -> tuple[GoldenResult, ...]:
     """Return the golden databases of a configuration in declared order, from the cache or built.
 
     With `rebuild` the cache is not read, but written. `on_start` is told of each build before it
-    starts. Raises ConfigError and GoldenError.
+    starts. Builders work in a folder of their own inside `scratch`, or in the temporary directory.
+    Raises ConfigError and GoldenError.
     """
     return tuple(
-        obtain_one(config, golden, rebuild=rebuild, on_start=on_start) for golden in config.golden
+        obtain_one(config, golden, rebuild=rebuild, on_start=on_start, scratch=scratch)
+        for golden in config.golden
     )
 
 
@@ -61,6 +65,7 @@ def obtain_one(
     *,
     rebuild: bool = False,
     on_start: Callable[[GoldenConfig], None] | None = None,
+    scratch: Path | None = None,
 ) -> GoldenResult:
     """Return one golden database; like `obtain`."""
     identity = fingerprint(config, golden)
@@ -85,7 +90,7 @@ def obtain_one(
         notes.append(_why(before, identity))
     if on_start is not None:
         on_start(golden)
-    built = build(config, golden)
+    built = build(config, golden, scratch)
     entry = Entry(
         manifest=built.snapshot.manifest,
         parts=identity.parts,

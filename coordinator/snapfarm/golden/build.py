@@ -63,14 +63,16 @@ class BuiltGolden(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def build(config: FarmConfig, golden: GoldenConfig) -> BuiltGolden:
+def build(config: FarmConfig, golden: GoldenConfig, scratch: Path | None = None) -> BuiltGolden:
     """Build a golden database and return it, checked.
 
+    The builder's files lie in a folder inside `scratch`, with its process id in `builder.pid`: who
+    guards that folder can end the build and remove its files when this process was killed.
     Raises ConfigError, GoldenBuildError, GoldenCheckError or GoldenTimeout.
     """
     started = time.monotonic()
     builders = builders_of(config, golden)
-    with tempfile.TemporaryDirectory(prefix="snapfarm-build-") as folder:
+    with tempfile.TemporaryDirectory(prefix="snapfarm-build-", dir=scratch) as folder:
         order = Order(
             root=str(config.root),
             source=str(config.source) if config.source is not None else None,
@@ -122,6 +124,7 @@ def _run(order: Order, timeout: float) -> tuple[bool, int]:
         process.start()
     deadline = time.monotonic() + timeout if timeout else float("inf")
     try:
+        Path(order.folder, "builder.pid").write_text(str(process.pid))
         while not _has_ended(process.pid):
             left = deadline - time.monotonic()
             if left <= 0:
