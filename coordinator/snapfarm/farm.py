@@ -7,6 +7,7 @@ comes back; everything about order, death and time limits is decided here and in
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol, assert_never
 
@@ -27,7 +28,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     #: From an item's start to its end.
     item: float
-    #: From a worker's start until its databases are restored.
+    #: From a worker's start until its databases are restored; the time in which they are not there
+    #: to be served does not count.
     start: float
     #: From being told to stop until being killed.
     stop: float
@@ -81,8 +83,10 @@ class Farm:
         self._launched = 0
         #: What each worker runs, and since when.
         self._running: dict[str, tuple[str, float]] = {}
-        #: Until when each worker must have restored its databases.
-        self._start_by: dict[str, float] = {}
+        #: Workers that have databases to restore, with the time of their start.
+        self._starting: dict[str, float] = {}
+        #: How many databases each has restored.
+        self._restored: Counter[str] = Counter()
         #: Workers whose session has ended; their process must follow until then.
         self._exit_by: dict[str, float] = {}
         self._stop_by: float | None = None
@@ -166,8 +170,12 @@ class Farm:
 
     def _arrived(self, worker: str, message: FromWorker) -> None:
         match message:
-            case wire.SnapshotRestored() | wire.Collected():
-                self._start_by.pop(worker, None)
+            case wire.Hello() if not self._hub.databases:
+                self._starting.pop(worker, None)
+            case wire.SnapshotRestored():
+                self._restored[worker] += 1
+                if self._restored[worker] >= self._hub.databases:
+                    self._starting.pop(worker, None)
             case _:
                 pass
         match message:
@@ -211,7 +219,7 @@ class Farm:
         worker = died.worker
         ended = self._exit_by.pop(worker, None) is not None
         orderly = ended or died.killed is KillReason.ENDING
-        self._start_by.pop(worker, None)
+        self._starting.pop(worker, None)
         running = self._running_item(died)
         key, since = self._running.pop(worker, (running, self._clock()))
         self._deaths[worker] = died
@@ -271,7 +279,7 @@ class Farm:
     def _launch(self) -> str:
         worker = f"gw{self._launched}"
         self._launched += 1
-        self._start_by[worker] = self._clock() + self._limits.start
+        self._starting[worker] = self._clock()
         self._decide(dispatch.WorkerLaunched(worker))
         try:
             self._hub.launch(self._owner.specify(worker))
@@ -283,7 +291,7 @@ class Farm:
     # ------------------------------------------------------------ time limits
 
     def _wait(self, timeout: float) -> float:
-        deadlines = [*self._start_by.values(), *self._exit_by.values()]
+        deadlines = [*self._start_by().values(), *self._exit_by.values()]
         if self._limits.item:
             deadlines += [since + self._limits.item for _key, since in self._running.values()]
         if self._stop_by is not None:
@@ -294,13 +302,23 @@ class Farm:
         # A deadline that has passed was acted upon; its worker's death comes as an event.
         return min(timeout, left) if left > 0 else min(timeout, 0.05)
 
+    def _start_by(self) -> dict[str, float]:
+        """Return until when each worker must have restored its databases."""
+        served = self._hub.served_at
+        if served is None or not self._limits.start:
+            return {}
+        return {
+            worker: max(began, served) + self._limits.start
+            for worker, began in self._starting.items()
+        }
+
     def _enforce_limits(self) -> None:
         now = self._clock()
         if self._limits.item:
             for worker, (_key, since) in self._running.items():
                 if now - since >= self._limits.item:
                     self._hub.kill(worker, KillReason.TIMEOUT, stacks=True)
-        for worker, deadline in self._start_by.items():
+        for worker, deadline in self._start_by().items():
             if now >= deadline:
                 self._hub.kill(worker, KillReason.START, stacks=True)
         for worker, deadline in self._exit_by.items():

@@ -6,9 +6,9 @@ handled here.
 
     launched -> greeted (Hello, Welcome) -> ... -> dying (its process ended) -> Died, forgotten
 
-A process that ended is only declared dead when its messages have arrived: its black box tells how
-many items it had finished, so the hub knows how many results are still to come, and gives up
-waiting for them after `_SETTLE` seconds.
+A process that ended is only declared dead when its messages have arrived. Its black box tells how
+many items it had finished, and its exit status whether it said goodbye, so the hub knows what is
+still to come, and gives up waiting for it after `_SETTLE` seconds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import enum
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,23 +26,27 @@ import msgspec
 import zmq
 
 from snapfarm.broadcast import Broadcast, Frames
-from snapfarm.launch.output import OutputPipe
+from snapfarm.launch.output import OutputPipe, borrow, captured_tail, text_of
 from snapfarm.launch.worker import WorkerProcess
 from snapfarm_worker import blackbox, wire
-from snapfarm_worker.agent import STACKS_SIGNAL, WorkerFiles, WorkerSpec
+from snapfarm_worker.agent import EXIT_FAILED, STACKS_SIGNAL, WorkerFiles, WorkerSpec
 from snapfarm_worker.errors import ProtocolError
 from snapfarm_worker.wire import RESULTS_SUFFIX, DatabaseOrder, FromWorker, Message
 
 #: How long to wait for the last results of a worker whose process has ended, seconds.
 _SETTLE = 1.0
+#: How long to wait at least, for what need not come, seconds.
+_MOMENT = 0.03
+#: Exit statuses of a worker that has sent a last message.
+_SAID_GOODBYE = frozenset({0, EXIT_FAILED})
 #: How long a worker has to write its stacks before it is killed, seconds.
 _STACKS_TIME = 1.0
+#: When to kill a process again that has not ended, seconds.
+_KILL_AGAIN = 0.2
 #: How long the first workers wait for the broadcast before they ask for chunks, seconds.
 _BROADCAST_PATIENCE = 5.0
 #: At most this many messages are handled before the caller gets its turn.
 _BATCH = 500
-#: Bytes of a killed worker's captured output that are shown.
-_TAIL = 8192
 
 
 class KillReason(enum.StrEnum):
@@ -131,13 +134,16 @@ class _Peer:
         self.warned = False
         #: ItemFinished messages received, to compare with the black box.
         self.finished = 0
+        #: Whether its last message has been received.
+        self.goodbye = False
         #: Open descriptors of its captured output and errors.
         self.captured: tuple[int, ...] = ()
         self.killed = KillReason.NONE
         #: When to kill it, if that is decided.
         self.kill_at: float | None = None
-        #: When its process was seen to have ended.
+        #: When its process was seen to have ended, and how it had.
         self.ended_at: float | None = None
+        self.exit_code: int | None = None
 
 
 class Hub:
@@ -168,7 +174,8 @@ class Hub:
         self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._bind(self._router, self.control)
         self._publisher = self._context.socket(zmq.XPUB)
-        self._publisher.setsockopt(zmq.XPUB_VERBOSE, 1)
+        # Every subscription and its end is told, so that the listeners can be counted.
+        self._publisher.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._bind(self._publisher, self.news)
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
@@ -177,10 +184,13 @@ class Hub:
         self._waiting_for_welcome: list[str] = []
         self._broadcast: Broadcast | None = None
         self._orders: tuple[DatabaseOrder, ...] = ()
+        self._served_at: float | None = None
         self._subscribers = 0
+        #: Whether the last `poll` took all messages that there were.
+        self._drained = True
         self._published = False
-        #: Events that were made outside `poll()`.
-        self._pending: collections.deque[HubEvent] = collections.deque()
+        #: Frames that could not be understood, by the name of their sender.
+        self._oddities: collections.Counter[str] = collections.Counter()
 
     @staticmethod
     def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
@@ -193,6 +203,21 @@ class Hub:
     def workers(self) -> tuple[str, ...]:
         """Names of the workers whose death has not been told yet."""
         return tuple(self._peers)
+
+    @property
+    def databases(self) -> int:
+        """How many databases each worker gets."""
+        return len(self._orders)
+
+    @property
+    def served_at(self) -> float | None:
+        """When the databases were there to be served; None as long as they are not."""
+        return self._served_at
+
+    @property
+    def oddities(self) -> Mapping[str, int]:
+        """How many frames of each sender could not be understood; all of them were answered."""
+        return dict(self._oddities)
 
     # ------------------------------------------------------------ workers
 
@@ -211,7 +236,7 @@ class Hub:
 
     def serve(self, broadcast: Broadcast, orders: tuple[DatabaseOrder, ...]) -> None:
         """Set the databases; workers that are waiting for them, and all later ones, get them."""
-        self._broadcast, self._orders = broadcast, orders
+        self._broadcast, self._orders, self._served_at = broadcast, orders, self._clock()
         waiting, self._waiting_for_welcome = self._waiting_for_welcome, []
         for worker in waiting:
             self._welcome(worker)
@@ -246,9 +271,8 @@ class Hub:
 
     def poll(self, timeout: float) -> list[HubEvent]:
         """Wait at most `timeout` seconds for something to happen; return what did, in order."""
-        events: list[HubEvent] = list(self._pending)
-        self._pending.clear()
-        ready = dict(self._poller.poll(0 if events else int(self._wait(timeout) * 1000)))
+        events: list[HubEvent] = []
+        ready = dict(self._poller.poll(int(self._wait(timeout) * 1000)))
         if self._publisher in ready:
             self._take_subscriptions()
         if self._router in ready:
@@ -260,6 +284,7 @@ class Hub:
             if peer.process.fileno() in ready and peer.ended_at is None:
                 peer.ended_at = now
                 self._poller.unregister(peer.process.fileno())
+                peer.exit_code = peer.process.reap()
         # Deaths come last, so that what a worker sent before is handled before.
         for peer in list(self._peers.values()):
             if peer.ended_at is not None:
@@ -280,24 +305,25 @@ class Hub:
         return timeout
 
     def _receive(self) -> Iterator[HubEvent]:
+        self._drained = False
         for _ in range(_BATCH):
             try:
-                name, frame, *_rest = self._router.recv_multipart(zmq.NOBLOCK)
+                name, *frames = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
+                self._drained = True
                 return
-            except ValueError:
-                yield Oddity("?", "a frame without a message")
-                continue
-            worker = name.decode("utf-8", "replace").removesuffix(RESULTS_SUFFIX)
+            worker = name.decode("utf-8", "backslashreplace").removesuffix(RESULTS_SUFFIX)
             peer = self._peers.get(worker)
-            if peer is None:
-                yield Oddity(worker, "a message of a worker that this farm does not have")
-                continue
-            peer.heard, peer.warned = self._clock(), False
             try:
-                message = wire.decode_from_worker(frame)
+                if peer is None:
+                    raise ProtocolError(f"this farm has no worker {worker!r}")
+                peer.heard, peer.warned = self._clock(), False
+                if not frames:
+                    raise ProtocolError("a message without a frame")
+                message = wire.decode_from_worker(frames[0])
             except ProtocolError as error:
                 self._router.send_multipart([name, wire.encode(wire.Rejected(str(error)))])
+                self._oddities[worker] += 1
                 yield Oddity(worker, str(error))
                 continue
             if (event := self._handle(peer, message)) is not None:
@@ -312,10 +338,12 @@ class Hub:
             case wire.NeedChunks():
                 return self._repair(peer, message)
             case wire.Capturing(output=output, errors=errors):
-                peer.captured = tuple(_borrow(peer.process.pid, fd) for fd in (output, errors))
+                peer.captured = tuple(borrow(peer.process.pid, fd) for fd in (output, errors))
                 return None
             case wire.ItemFinished():
                 peer.finished += 1
+            case wire.SessionEnded() | wire.WorkerFailed():
+                peer.goodbye = True
             case wire.Rejected(reason=reason):
                 return Oddity(peer.name, f"it rejected a message: {reason}")
             case _:
@@ -378,9 +406,10 @@ class Hub:
     def _check_liveness(self, peer: _Peer, now: float) -> Iterator[HubEvent]:
         if peer.kill_at is not None and now >= peer.kill_at:
             peer.process.kill()
+            peer.kill_at = now + _KILL_AGAIN
             return
         silent = now - peer.heard
-        if peer.killed or not peer.greeted or silent < self._silence:
+        if peer.killed or not peer.greeted or silent < self._silence or not self._drained:
             return
         if peer.process.is_stopped():
             self.kill(peer.name, KillReason.STOPPED)
@@ -397,25 +426,30 @@ class Hub:
             return True
         if self._router.poll(0):
             return False
-        # Its finished items are all here. Other last words can't be counted: allow them a moment.
-        complete = peer.finished >= blackbox.read(peer.files.box).finished
-        return complete and now - peer.ended_at >= 0.03
+        record = blackbox.read(peer.files.box)
+        if peer.finished < record.finished:
+            return False
+        if peer.exit_code in _SAID_GOODBYE and record.phase not in blackbox.RUNNING:
+            return peer.goodbye
+        # All that counts is here. Other last words can't be counted: allow them a moment.
+        return now - peer.ended_at >= _MOMENT
 
     def _bury(self, peer: _Peer) -> Iterator[HubEvent]:
-        exit_code = peer.process.reap()
+        if peer.ended_at is None:
+            peer.exit_code = peer.process.reap()
         record = blackbox.read(peer.files.box)
         if lines := peer.output.read() + peer.output.rest():
             yield Printed(peer.name, lines)
-        captured = [_tail(descriptor) for descriptor in peer.captured] or ["", ""]
+        captured = [captured_tail(descriptor) for descriptor in peer.captured] or ["", ""]
         died = Died(
             worker=peer.name,
             record=record,
-            exit_code=exit_code,
+            exit_code=peer.exit_code,
             killed=peer.killed,
             captured_output=captured[0],
             captured_errors=captured[1],
             printed=peer.output.tail(),
-            stacks=_read(peer.files.stacks),
+            stacks=text_of(peer.files.stacks),
             missing=max(0, record.finished - peer.finished),
         )
         self._poller.unregister(peer.output.fileno())
@@ -446,32 +480,3 @@ def _send(socket: zmq.Socket[bytes], frames: Frames) -> None:
         socket.send(last, copy=False)
     else:
         socket.send(last)
-
-
-def _borrow(pid: int, descriptor: int) -> int:
-    """Open the file behind another process's descriptor; -1 where that can't be done."""
-    try:
-        return os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDONLY)
-    except OSError:
-        return -1
-
-
-def _tail(descriptor: int) -> str:
-    """Return the last bytes of a borrowed file as text, and close it."""
-    if descriptor < 0:
-        return ""
-    try:
-        size = os.fstat(descriptor).st_size
-        data = os.pread(descriptor, _TAIL, max(0, size - _TAIL))
-    except OSError:
-        data = b""
-    finally:
-        os.close(descriptor)
-    return data.decode("utf-8", "replace")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -1,4 +1,4 @@
-"""The pipe through which a worker's output and errors come to the coordinator, line by line."""
+"""What a worker writes: the pipe through which its output comes, and what pytest had captured."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 #: Characters of a worker's output that are kept for the report of its death.
 _KEPT = 16_384
+#: Bytes of a killed worker's captured output that are shown.
+_TAIL = 8192
 _READ = 1 << 16
 #: A longer line is passed on in pieces.
 _LONGEST_LINE = 1 << 20
@@ -68,3 +70,33 @@ class OutputPipe:
         """Close both ends."""
         os.close(self._reader)
         os.close(self._writer)
+
+
+def borrow(pid: int, descriptor: int) -> int:
+    """Open the file behind another process's descriptor; -1 where that can't be done."""
+    try:
+        return os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDONLY)
+    except OSError:
+        return -1
+
+
+def captured_tail(descriptor: int) -> str:
+    """Return the last bytes of a borrowed file as text, and close it."""
+    if descriptor < 0:
+        return ""
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.pread(descriptor, _TAIL, max(0, size - _TAIL))
+    except OSError:
+        data = b""
+    finally:
+        os.close(descriptor)
+    return data.decode("utf-8", "replace")
+
+
+def text_of(path: Path) -> str:
+    """Return what stands in a file; nothing where there is none."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
