@@ -8,7 +8,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+import pytest
+
 from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.errors import UserError
 from snapfarm.golden import obtain_one
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
@@ -23,6 +26,8 @@ class LocalDatabases:
     def __init__(self, config: FarmConfig, *, rebuild: bool = False) -> None:
         self._config = config
         self._rebuild = rebuild
+        #: Why a golden database can't be had, by name.
+        self._failed: dict[str, str] = {}
         self.databases = Databases(policy=ResetPolicy(config.reset), sensors=config.sensors == "on")
         for golden in config.golden:
             ring = Ring(
@@ -33,7 +38,13 @@ class LocalDatabases:
             self.databases.add(ring, policy=ResetPolicy(golden.reset or config.reset))
 
     def _load(self, golden: GoldenConfig) -> Snapshot:
-        return obtain_one(self._config, golden, rebuild=self._rebuild).snapshot
+        """Obtain a golden database; one that can't be had is not tried again for each test."""
+        if golden.name not in self._failed:
+            try:
+                return obtain_one(self._config, golden, rebuild=self._rebuild).snapshot
+            except UserError as error:
+                self._failed[golden.name] = str(error)
+        pytest.fail(self._failed[golden.name], pytrace=False)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that name the rings."""

@@ -18,6 +18,7 @@ import pytest
 from snapfarm import replay
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
+from snapfarm.errors import UserError
 from snapfarm.farm import Farm, Limits
 from snapfarm.golden import GoldenResult, describe, obtain
 from snapfarm.hub import Died, Hub, KillReason
@@ -83,6 +84,17 @@ class FarmSession:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Start the workers, then obtain the golden databases while they start."""
         self._session = session
+        try:
+            self._open()
+        except UserError as error:
+            self.close()
+            raise pytest.UsageError(str(error)) from error
+        except BaseException:
+            # pytest finishes no session that did not start.
+            self.close()
+            raise
+
+    def _open(self) -> None:
         self._folder = RunFolder()
         self._hub = Hub(
             self._folder.path,

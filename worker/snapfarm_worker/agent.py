@@ -250,7 +250,7 @@ def _restore(
     repaired: int,
 ) -> None:
     began = time.monotonic()
-    ring = Ring.restore(snapshot, kind=RingKind(order.ring))
+    ring = Ring.restore(snapshot, kind=RingKind(order.ring), verified=True)
     databases.add(ring, policy=ResetPolicy(order.reset))
     manifest = snapshot.manifest
     link.send_early(
