@@ -1,0 +1,16 @@
+"""Runs all benchmarks, tells which bars are met, and writes the samples as JSON."""
+
+from __future__ import annotations
+
+from benchmarks import broadcast, reset, restore, suites
+from benchmarks.options import command
+
+BENCHMARKS = {
+    suites.NAME: suites.run,
+    broadcast.NAME: broadcast.run,
+    restore.NAME: restore.run,
+    reset.NAME: reset.run,
+}
+
+if __name__ == "__main__":
+    command(BENCHMARKS)(prog_name="python -m benchmarks")
