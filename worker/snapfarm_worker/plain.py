@@ -7,7 +7,7 @@ codec keeps all of them, and needs no pickle, so decoding can't run code.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -45,7 +45,11 @@ def encode(value: object, fallback: Fallback = refuse) -> bytes:
     Subclasses of those (enums, say) travel as the plain value. Anything else goes through
     `fallback`; the default raises PlainDataError with the path to the value.
     """
-    return _encoder.encode(_pack(value, "", fallback))
+    try:
+        return _encoder.encode(_pack(value))
+    except _NotPlain:
+        # Once more, slowly: knowing the path to each value costs more than all the rest.
+        return _encoder.encode(_pack(_replaced(value, "", fallback)))
 
 
 def decode(data: bytes | memoryview) -> object:
@@ -53,35 +57,56 @@ def decode(data: bytes | memoryview) -> object:
     return _decoder.decode(data)
 
 
-def _pack(value: object, path: str, fallback: Fallback) -> object:
+class _NotPlain(Exception):
+    """Something in the data is no plain value."""
+
+
+def _pack(value: object) -> object:
+    """Return what msgpack can carry; reports are made of this, so the usual types come first."""
     kind = type(value)
-    if value is None or kind is bool or kind is float or kind is bytes:
+    if kind is str:
+        return value if value.isascii() else _pack_text(value)  # type: ignore[attr-defined, arg-type]
+    if value is None or kind is float or kind is bool or kind is bytes:
         return value
+    if kind is int:
+        return _pack_int(value)  # type: ignore[arg-type]
+    if kind is dict:
+        packed = {}
+        for key, inner in value.items():  # type: ignore[attr-defined]
+            if type(key) is not str or not key.isascii():
+                return _extension(_DICT, value.items())  # type: ignore[attr-defined]
+            packed[key] = _pack(inner)
+        return packed
+    if kind is list:
+        return [_pack(inner) for inner in value]  # type: ignore[attr-defined]
+    if kind is tuple:
+        return _extension(_TUPLE, value)  # type: ignore[arg-type]
+    return _pack_unusual(value)
+
+
+def _pack_unusual(value: object) -> object:
     if isinstance(value, str):
-        text = value if kind is str else str.__str__(value)
-        return text if text.isascii() else _pack_text(text)
+        return _pack_text(str.__str__(value))
     if isinstance(value, int):
-        number = int(value)
-        if _MIN_INT <= number <= _MAX_INT:
-            return number
-        return msgspec.msgpack.Ext(_INT, hex(number).encode())
+        return _pack_int(int(value))
     if isinstance(value, float):
         return float(value)
-    if isinstance(value, list):
-        return [_pack(v, f"{path}[{i}]", fallback) for i, v in enumerate(value)]
-    if isinstance(value, tuple):
-        return _extension(_TUPLE, value, path, fallback)
     if isinstance(value, dict):
-        if all(type(key) is str and key.isascii() for key in value):
-            return {k: _pack(v, f"{path}[{k!r}]", fallback) for k, v in value.items()}
-        return _extension(_DICT, tuple(value.items()), path, fallback)
-    if isinstance(value, set):
-        return _extension(_SET, tuple(value), path, fallback)
-    if isinstance(value, frozenset):
-        return _extension(_FROZENSET, tuple(value), path, fallback)
-    if isinstance(value, bytearray | memoryview):
+        return _pack(dict(value))
+    if isinstance(value, list):
+        return [_pack(inner) for inner in value]
+    for code, container in ((_TUPLE, tuple), (_SET, set), (_FROZENSET, frozenset)):
+        if isinstance(value, container):
+            return _extension(code, value)
+    if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    return _pack(fallback(value, path), path, refuse)
+    raise _NotPlain
+
+
+def _pack_int(number: int) -> object:
+    if _MIN_INT <= number <= _MAX_INT:
+        return number
+    return msgspec.msgpack.Ext(_INT, hex(number).encode())
 
 
 def _pack_text(text: str) -> object:
@@ -92,11 +117,27 @@ def _pack_text(text: str) -> object:
     return text
 
 
-def _extension(
-    code: int, values: tuple[object, ...], path: str, fallback: Fallback
-) -> msgspec.msgpack.Ext:
-    packed = [_pack(v, f"{path}[{i}]", fallback) for i, v in enumerate(values)]
-    return msgspec.msgpack.Ext(code, _encoder.encode(packed))
+def _extension(code: int, values: Iterable[object]) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(code, _encoder.encode([_pack(inner) for inner in values]))
+
+
+def _replaced(value: object, path: str, fallback: Fallback) -> object:
+    """Return the data with the fallback's answer in the place of what is not plain."""
+    if isinstance(value, dict):
+        return {
+            _replaced(key, f"{path} key", fallback): _replaced(inner, f"{path}[{key!r}]", fallback)
+            for key, inner in value.items()
+        }
+    for container in (list, tuple, set, frozenset):
+        if isinstance(value, container):
+            return container(
+                _replaced(inner, f"{path}[{i}]", fallback) for i, inner in enumerate(value)
+            )
+    try:
+        _pack(value)
+    except _NotPlain:
+        return fallback(value, path)
+    return value
 
 
 def _unpack(code: int, data: memoryview) -> object:
