@@ -204,9 +204,12 @@ class Farm:
                 self.stop(reason)
                 self._decide(dispatch.WorkerStopping(worker, reason, unrun))
                 self._owner.arrived(worker, message)
-            case wire.SessionEnded():
+            case wire.SessionEnded(reason=reason):
                 self._exit_by[worker] = self._clock() + self._limits.stop
                 self._owner.arrived(worker, message)
+                if reason:
+                    # Now, or others would be given what it had not finished.
+                    self.stop(reason)
             case _:
                 self._owner.arrived(worker, message)
 
@@ -220,7 +223,8 @@ class Farm:
         ended = self._exit_by.pop(worker, None) is not None
         orderly = ended or died.killed is KillReason.ENDING
         self._starting.pop(worker, None)
-        running = self._running_item(died)
+        # A test that ends its whole session, by pytest.exit() say, has not killed its worker.
+        running = None if ended else self._running_item(died)
         key, since = self._running.pop(worker, (running, self._clock()))
         self._deaths[worker] = died
         self._owner.down(worker, died, orderly=orderly)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import pytest
 from _pytest.config import _prepareconfig
+from _pytest.logging import _LiveLoggingStreamHandler
 from _pytest.terminal import TerminalReporter
 
 from snapfarm_worker import plain, wire
@@ -38,10 +39,13 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker's pytest session is made from.
 
     `worker_input` is any picklable dict: what `config.workerinput` holds. `sys_path` is the
-    coordinator's, as it was before pytest changed it.
+    coordinator's, as it was before pytest changed it. `directory` is where pytest was called: the
+    arguments are relative to it. `plugins` are those that `pytest.main` was given by name.
     """
 
     args: tuple[str, ...]
+    plugins: tuple[str, ...]
+    directory: str
     worker_input: dict[str, object]
     base_temp: str | None
     sys_path: tuple[str, ...]
@@ -58,6 +62,7 @@ class ItemDatabases(Protocol):
 def apply_environment(job: PytestJob) -> None:
     """Set what suites and plugins expect in a worker's process before anything is imported."""
     sys.path[:] = job.sys_path
+    os.chdir(job.directory)
     given = job.worker_input
     os.environ["PYTEST_XDIST_TESTRUNUID"] = str(given["testrunuid"])
     os.environ["PYTEST_XDIST_WORKER"] = str(given["workerid"])
@@ -72,7 +77,7 @@ def run_session(job: PytestJob, link: Link, box: BlackBox, databases: ItemDataba
     """
     box.write(Phase.IMPORTING, "")
     with _configuring():
-        config = _prepareconfig(list(job.args))
+        config = _prepareconfig(list(job.args), list(job.plugins))
     _neutralize_options(config, job)
     config.workerinput = job.worker_input  # type: ignore[attr-defined]  # the xdist contract
     config.workeroutput = {}  # type: ignore[attr-defined]  # the xdist contract
@@ -129,12 +134,14 @@ class SilentReporter(TerminalReporter):  # type: ignore[misc]  # final, but plug
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config, Path(os.devnull).open("w"))  # noqa: SIM115  # open for life
+        self._settings = config
 
     def pytest_runtest_logstart(self, *args: object, **kwargs: object) -> None:
         """Print nothing."""
 
-    def pytest_runtest_logreport(self, *args: object, **kwargs: object) -> None:
-        """Print nothing."""
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print nothing, but ask for the status: plugins change the report when they are asked."""
+        self._settings.hook.pytest_report_teststatus(report=report, config=self._settings)
 
     def pytest_runtest_logfinish(self, *args: object, **kwargs: object) -> None:
         """Print nothing."""
@@ -153,9 +160,13 @@ class ItemRunner:
         self._reports: list[object] = []
         self._deselected: list[str] = []
         self._collect_errors = 0
+        #: Node ids that the run before this has left as failed, collectors among them.
+        self._last_failed: frozenset[str] = frozenset()
         self._items: dict[str, pytest.Item] = {}
         self._queue = ItemQueue(())
         self._started = time.monotonic()
+        #: Why the session ended before it was told to.
+        self._interrupted = ""
 
     # ------------------------------------------------------------ configuration
 
@@ -166,9 +177,20 @@ class ItemRunner:
         if (reporter := manager.get_plugin("terminalreporter")) is not None:
             manager.unregister(reporter)
             manager.register(SilentReporter(config), "terminalreporter")
+        if (cache := getattr(config, "cache", None)) is not None:
+            self._last_failed = frozenset(cache.get("cache/lastfailed", {}))
+
+    def pytest_sessionstart(self) -> None:
+        """Let live logs, which are written past the capture, reach the coordinator."""
+        logging = self._config.pluginmanager.get_plugin("logging-plugin")
+        live = getattr(logging, "log_cli_handler", None)
+        if isinstance(live, _LiveLoggingStreamHandler):
+            # Its stream is a reporter: it writes section lines too.
+            live.setStream(TerminalReporter(self._config, sys.__stdout__))
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Tell the coordinator that pytest itself, or a plugin, failed in this worker."""
+        self._box.write(Phase.ENDING, "")
         self._link.send(wire.WorkerFailed("pytest", str(excrepr)))
 
     def pytest_warning_recorded(
@@ -183,7 +205,7 @@ class ItemRunner:
         data: dict[str, object] = {
             "message": str(message),
             "args": message.args if isinstance(message, Warning) else (),
-            "category": (category.__module__, category.__qualname__),
+            "category": (category.__module__, category.__qualname__, _built_in_base(category)),
             "filename": warning_message.filename,
             "lineno": warning_message.lineno,
             "line": warning_message.line,
@@ -207,8 +229,11 @@ class ItemRunner:
         return (yield)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Send what did not pass; a passed collector shows in the list of items."""
-        if report.passed:
+        """Send what did not pass; a passed collector shows in the list of items.
+
+        One that failed in the run before is sent too, for the coordinator's cache to forget it.
+        """
+        if report.passed and report.nodeid not in self._last_failed:
             return
         self._collect_errors += report.failed
         self._link.send(wire.CollectReported(self._encoded([self._serialized(report)])))
@@ -324,10 +349,23 @@ class ItemRunner:
         return data
 
     def _encoded(self, reports: list[object]) -> bytes:
-        """Encode reports; what can't travel in them (a property, say) travels as its repr."""
-        return plain.encode(reports, plain.describe)
+        """Encode reports; what can't travel in them travels as its repr, a property as its str."""
+        return plain.encode(reports, _described)
 
     # ------------------------------------------------------------ the end
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Tell at once why pytest ends before its time: pytest.exit(), or a KeyboardInterrupt.
+
+        That is the run's end, and the item has no outcome: it is no longer the one that runs.
+        """
+        if isinstance(excinfo.value, pytest.Session.Interrupted):
+            return
+        self._box.write(Phase.ENDING, "")
+        error = excinfo.value
+        where = "" if isinstance(error, pytest.exit.Exception) else f" at {_crash_place(excinfo)}"
+        self._interrupted = f"{getattr(error, 'msg', '') or type(error).__name__}{where}"
+        self._link.send(wire.Stopping(self._interrupted, False, self._queue.drop()))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(
@@ -343,7 +381,7 @@ class ItemRunner:
             wire.SessionEnded(
                 int(exitstatus),
                 plain.encode(output, plain.describe),
-                str(session.shouldfail or session.shouldstop or ""),
+                self._interrupted,
             )
         )
         return result
@@ -357,6 +395,26 @@ def unique_keys(nodeids: Iterable[str]) -> list[str]:
         seen[nodeid] += 1
         keys.append(nodeid if seen[nodeid] == 1 else f"{nodeid}\x00{seen[nodeid]}")
     return keys
+
+
+def _described(value: object, path: str) -> object:
+    if "['user_properties']" not in path:
+        return plain.describe(value, path)
+    try:
+        # As pytest's own JUnit writer shows it.
+        return str(value)
+    except Exception:
+        return plain.describe(value, path)
+
+
+def _built_in_base(category: type[Warning]) -> str:
+    """Return the name of the nearest built-in class that a warning's class is derived from."""
+    return next(base.__name__ for base in category.__mro__ if base.__module__ == "builtins")
+
+
+def _crash_place(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
+    entry = excinfo.traceback[-1]
+    return f"{entry.path}:{entry.lineno + 1}"
 
 
 def _group(item: pytest.Item) -> str:
