@@ -35,7 +35,8 @@ SOURCES := coordinator worker tests demo
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=/path/to/python]"
-	@sed -n 's/^\([a-z]*\):.*##/  \1:/p' $(firstword $(MAKEFILE_LIST)) | column -t -s:
+	@sed -n 's/^\([a-z]*\):.*##/\1/p' $(firstword $(MAKEFILE_LIST)) | \
+	  while read -r target meaning; do printf '  %-6s %s\n' "$$target" "$$meaning"; done
 
 demo: setup  ## run the demo suite on a farm, then without one, and show its golden database
 	@PATH="$(BIN):$$PATH" bash demo/run.sh
