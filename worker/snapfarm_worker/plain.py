@@ -16,6 +16,9 @@ from snapfarm_worker.errors import PlainDataError
 _TUPLE, _SET, _FROZENSET, _INT, _STR, _DICT = range(1, 7)
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
 
+#: Containers within containers, beyond which data is not taken for plain if anything else is odd.
+_DEEPEST = 100
+
 #: Replaces a value that is no plain data; gets the value and the path to it.
 Fallback = Callable[[object, str], object]
 
@@ -47,7 +50,7 @@ def encode(value: object, fallback: Fallback = refuse) -> bytes:
     """
     try:
         return _encoder.encode(_pack(value))
-    except _NotPlain:
+    except (_NotPlain, RecursionError):
         # Once more, slowly: knowing the path to each value costs more than all the rest.
         return _encoder.encode(_pack(_replaced(value, "", fallback)))
 
@@ -121,17 +124,27 @@ def _extension(code: int, values: Iterable[object]) -> msgspec.msgpack.Ext:
     return msgspec.msgpack.Ext(code, _encoder.encode([_pack(inner) for inner in values]))
 
 
-def _replaced(value: object, path: str, fallback: Fallback) -> object:
-    """Return the data with the fallback's answer in the place of what is not plain."""
+def _replaced(value: object, path: str, fallback: Fallback, inside: tuple[int, ...] = ()) -> object:
+    """Return the data with the fallback's answer in the place of what is not plain.
+
+    `inside` are the ids of the containers around the value: one that contains itself is not plain,
+    nor is what lies deeper than anybody can read.
+    """
+    if isinstance(value, dict | list | tuple | set | frozenset):
+        if id(value) in inside or len(inside) >= _DEEPEST:
+            return fallback(value, path)
+        inside = (*inside, id(value))
     if isinstance(value, dict):
         return {
-            _replaced(key, f"{path} key", fallback): _replaced(inner, f"{path}[{key!r}]", fallback)
+            _replaced(key, f"{path} key", fallback, inside): _replaced(
+                inner, f"{path}[{key!r}]", fallback, inside
+            )
             for key, inner in value.items()
         }
     for container in (list, tuple, set, frozenset):
         if isinstance(value, container):
             return container(
-                _replaced(inner, f"{path}[{i}]", fallback) for i, inner in enumerate(value)
+                _replaced(inner, f"{path}[{i}]", fallback, inside) for i, inner in enumerate(value)
             )
     try:
         _pack(value)
