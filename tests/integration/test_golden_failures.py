@@ -1,4 +1,4 @@
-"""A golden database that can't be built ends a farm's run, and fails the plain tests that need it."""
+"""A golden database that can't be built ends a farm's run, and fails plain tests that need it."""
 
 from __future__ import annotations
 
