@@ -6,7 +6,6 @@ import contextlib
 import functools
 import shutil
 import sqlite3
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,12 +23,12 @@ NAME = "reset"
 SIZES = (1, 10, 100)
 QUICK_SIZES = (1, 10)
 #: Rounds by size in MB.
-ROUNDS = {1: 60, 10: 30, 100: 7}
+ROUNDS = {1: 40, 10: 20, 100: 5}
 #: What a reset after a test that only read may take, in seconds.
 READ_ONLY_LIMIT = 50e-6
 
-#: Tests that a ring runs in one round.
-_ROW = 10
+#: Tests in a row, whose median is one sample.
+_ROW = 5
 
 SHARED = "shared-cache"
 MEMDB = "memdb"
@@ -90,7 +89,7 @@ def ring_reset(path: Path, test: Test, kind: RingKind) -> Iterator[Step]:
     """Reset a ring, and nothing else."""
     keep_freed_memory()
     with Ring.restore(load(path), kind=kind) as ring:
-        yield _in_a_row(lambda: timed(test, ring.connect, ring.reset))
+        yield _past_the_beginning(lambda: timed(test, ring.connect, ring.reset))
 
 
 @contextlib.contextmanager
@@ -107,7 +106,7 @@ def worker(path: Path, test: Test) -> Iterator[Step]:
             databases.end_test("t", None, "test")
             databases.begin_test("t")
 
-        yield _in_a_row(lambda: timed(test, ring.connect, between))
+        yield _past_the_beginning(lambda: timed(test, ring.connect, between))
     finally:
         databases.close()
 
@@ -149,21 +148,11 @@ def tmpfs_copy(path: Path, test: Test) -> Iterator[Step]:
         yield lambda: timed(test, lambda: sqlite3.connect(copy), reset)
 
 
-def _in_a_row(step: Step) -> Step:
-    """Let one round be ten tests in a row, and tell the medians.
-
-    That is how a worker runs: right after it was woken for its turn, microseconds would tell of
-    cold caches instead.
-    """
-
-    def steps() -> tuple[float, ...]:
-        samples = [step() for _ in range(_ROW)]
-        return tuple(statistics.median(each) for each in zip(*samples, strict=True))
-
+def _past_the_beginning(step: Step) -> Step:
     # The second delivery moves the source; what every later test pays begins with the third.
     step()
     step()
-    return steps
+    return step
 
 
 def run(options: Options) -> Result:
@@ -206,7 +195,7 @@ def _measure(options: Options, size: int, test: Test, alone: Table, ready: Table
         COPY: functools.partial(tmpfs_copy, test=test),
     }
     rounds = options.rounds_of(ROUNDS.get(size, 10), 10)
-    take_turns(lanes, image(options.scratch, size), rounds, record)
+    take_turns(lanes, image(options.scratch, size), rounds, record, in_a_row=_ROW)
 
 
 if __name__ == "__main__":

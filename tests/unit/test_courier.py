@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import platform
 import sqlite3
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from snapfarm_worker.courier import Courier, keep_freed_memory
+from snapfarm_worker.courier import Courier, keep_freed_memory, use_large_pages
 from snapfarm_worker.errors import RingError, SnapshotError
 from snapfarm_worker.snapshot import Snapshot, digest_of, take
 from support.golden import golden
@@ -71,3 +72,12 @@ def test_a_manifest_of_another_size_is_noticed() -> None:
 
 def test_freed_memory_is_kept_where_that_is_possible() -> None:
     assert keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
+
+
+def test_large_pages_are_used_where_that_is_possible() -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    possible = setting.is_file() and platform.libc_ver()[0] == "glibc"
+    keep_freed_memory()
+    assert use_large_pages(16 << 20) is possible
+    assert not use_large_pages(1 << 20), "no large page fits for sure"
+    assert not use_large_pages(1 << 62), "there is not so much memory"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import sqlite3
 from collections.abc import Iterator
 
@@ -20,6 +21,15 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEEP = 1 << 30
 
+_LARGE_PAGE = 2 << 20
+#: What a courier takes of its image's size: the image, the ring, and later the page cache.
+_TAKEN = 3.3
+#: So many bytes may lie in large pages; where those are scarce, it takes long to make them.
+_MOST_LARGE = 64 << 20
+
+#: Whether this process keeps freed memory.
+_keeping = False
+
 
 def keep_freed_memory() -> bool:
     """Ask glibc to keep freed memory for the next restore; return whether it does.
@@ -27,11 +37,38 @@ def keep_freed_memory() -> bool:
     Two thirds of a restore's time are page faults of fresh memory. Elsewhere than on glibc nothing
     happens.
     """
+    global _keeping  # as global as the allocator
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(_M_TRIM_THRESHOLD, _KEEP)) and bool(mallopt(_M_MMAP_THRESHOLD, _KEEP))
+    _keeping = bool(mallopt(_M_TRIM_THRESHOLD, _KEEP) and mallopt(_M_MMAP_THRESHOLD, _KEEP))
+    return _keeping
+
+
+def use_large_pages(size: int) -> bool:
+    """Let what is allocated next, up to `size` bytes, lie in large pages; return whether it will.
+
+    That saves nine of ten page faults, and misses of the translation cache later. Only makes sense
+    after `keep_freed_memory()`: the bytes are allocated and freed here, without being touched, for
+    the sake of their addresses.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        allocate, free, advise = libc.malloc, libc.free, libc.madvise
+        advice = mmap.MADV_HUGEPAGE
+    except (AttributeError, OSError, TypeError):
+        return False
+    allocate.argtypes, allocate.restype = [ctypes.c_size_t], ctypes.c_void_p
+    free.argtypes, free.restype = [ctypes.c_void_p], None
+    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    start: int | None = allocate(size)
+    if start is None:
+        return False
+    first, end = -(-start // _LARGE_PAGE) * _LARGE_PAGE, (start + size) // _LARGE_PAGE * _LARGE_PAGE
+    advised = first < end and advise(first, end - first, advice) == 0
+    free(start)
+    return advised
 
 
 def open_private(data: bytes | bytearray) -> sqlite3.Connection:
@@ -56,6 +93,8 @@ class Courier:
         self.manifest: Manifest = snapshot.manifest
         #: Lets the pages in place: how often the image was delivered so far.
         self._deliveries = 0
+        if _keeping:
+            use_large_pages(min(int(snapshot.manifest.size * _TAKEN), _MOST_LARGE))
         self._source = open_private(snapshot.data)
         try:
             with contextlib.closing(self._source.cursor()) as cursor:
