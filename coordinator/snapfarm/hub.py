@@ -318,9 +318,7 @@ class Hub:
                 if peer is None:
                     raise ProtocolError(f"this farm has no worker {worker!r}")
                 peer.heard, peer.warned = self._clock(), False
-                if not frames:
-                    raise ProtocolError("a message without a frame")
-                message = wire.decode_from_worker(frames[0])
+                message = wire.decode_from_worker(frames[0] if frames else b"")
             except ProtocolError as error:
                 self._router.send_multipart([name, wire.encode(wire.Rejected(str(error)))])
                 self._oddities[worker] += 1
@@ -382,9 +380,9 @@ class Hub:
 
     def _publish_when_all_listen(self) -> None:
         """Broadcast once, when every worker that is expected has been greeted and listens."""
-        greeted = sum(peer.greeted for peer in self._peers.values())
-        if self._published or self._broadcast is None:
+        if self._published or self._broadcast is None or not self._peers:
             return
+        greeted = sum(peer.greeted for peer in self._peers.values())
         if min(greeted, self._subscribers) >= min(self._expected, len(self._peers)):
             self._published = True
             for frames in self._broadcast.everything():
@@ -458,10 +456,13 @@ class Hub:
         for path in (peer.files.box, peer.files.output, peer.files.stacks, peer.files.pid):
             path.unlink(missing_ok=True)
         del self._peers[peer.name]
+        # Perhaps the others were waiting for this one.
+        self._publish_when_all_listen()
         yield died
 
     def close(self) -> None:
         """Kill what is left and close the sockets; called once, at the end."""
+        self._broadcast = None
         for peer in list(self._peers.values()):
             peer.process.kill()
             for _ in self._bury(peer):
