@@ -35,6 +35,7 @@ def project(tmp_path: Path) -> Path:
             "    import late\n"
             "    from importlib import import_module\n"
             "    import_module('named')\n"
+            "    import_module(name='keyed')\n"
         ),
         "app/__init__.py": "CONSTANT = 1\n",
         "app/models.py": "from . import base\nfrom .sub import deep\nfrom .. import nothing\n",
@@ -43,7 +44,15 @@ def project(tmp_path: Path) -> Path:
         "app/unrelated.py": "",
         "app/sub/__init__.py": "",
         "app/sub/deep.py": "from ...app import base\nfrom ..cycle import x\n",
-        "app/cycle.py": "import seeds\n",
+        "app/cycle.py": (
+            "import importlib\nimport seeds\n"
+            "importlib.import_module('.plugged', __package__)\n"
+            "importlib.import_module('.sub.plugged', package='app')\n"
+            "importlib.import_module('.....too.far', __name__)\n"
+        ),
+        "app/plugged.py": "",
+        "app/sub/plugged.py": "",
+        "keyed.py": "",
         "late.py": "import space.inner\n",
         "space/inner.py": "",
         "named.py": "this is no Python\n",
@@ -80,6 +89,9 @@ def test_it_names_all_that_the_callable_imports(project: Path) -> None:
         "app/sub/__init__.py",
         "app/sub/deep.py",
         "app/cycle.py",
+        "app/plugged.py",
+        "app/sub/plugged.py",
+        "keyed.py",
         "late.py",
         "space/inner.py",
         "named.py",
@@ -158,6 +170,15 @@ def test_configuration_that_changes_the_result_changes_it(
     project: Path, other: dict[str, tuple[str, ...]]
 ) -> None:
     assert digest(project, msgspec.structs.replace(GOLDEN, **other)) != digest(project)
+
+
+def test_compiled_modules_are_no_inputs(project: Path) -> None:
+    golden = msgspec.structs.replace(GOLDEN, inputs=("app/**", "**/*.pyc"))
+    before = digest(project, golden)
+    for folder in ("app", "app/sub"):
+        (project / folder / "__pycache__").mkdir()
+        (project / folder / "__pycache__" / "base.cpython-311.pyc").write_text(folder)
+    assert digest(project, golden) == before
 
 
 def test_configuration_of_its_use_does_not(project: Path) -> None:

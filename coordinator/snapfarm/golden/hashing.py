@@ -19,9 +19,13 @@ def file_hash(path: Path) -> str:
 
 
 def matching(pattern: Path) -> list[Path]:
-    """Return the files that a pattern (`*`, `?`, `[…]`, `**`) matches, sorted."""
+    """Return the files that a pattern (`*`, `?`, `[…]`, `**`) matches, sorted.
+
+    Compiled modules are left out: a build writes them, and they say no more than their sources.
+    """
     names = glob.glob(str(pattern), recursive=True)  # noqa: PTH207  (Path.glob wants a base)
-    return [path for name in sorted(names) if (path := Path(name)).is_file()]
+    found = [Path(name) for name in sorted(names)]
+    return [path for path in found if "__pycache__" not in path.parts and path.is_file()]
 
 
 def text_hash(text: str) -> str:

@@ -1,10 +1,10 @@
 """What Python code a callable depends on, found without importing any of it.
 
 From the callable's module on, the import statements of every module of the project are followed
-(also those inside of functions, under `TYPE_CHECKING`, and `import_module("literal")`). A module
-of the project counts with its source, everything installed with the version of its distribution,
-the standard library with the version of Python. What is imported under a computed name can't be
-seen here: such files belong into `inputs`.
+(also those inside of functions, under `TYPE_CHECKING`, and `import_module` with a literal name,
+relative or not). A module of the project counts with its source, everything installed with the
+version of its distribution, the standard library with the version of Python. What is imported under
+a computed name can't be seen here: such files belong into `inputs`.
 """
 
 from __future__ import annotations
@@ -146,19 +146,43 @@ def _imports(path: Path, package: str) -> Iterator[str]:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(module=module, names=names, level=level):
-                base = module or ""
-                if level:
-                    parents = package.split(".")[: len(package.split(".")) - (level - 1)]
-                    base = ".".join([*parents, module] if module else parents)
+                base = _resolved("." * level + (module or ""), package)
                 if base:
                     yield base
                     yield from (f"{base}.{alias.name}" for alias in names if alias.name != "*")
             case ast.Call(
                 func=ast.Name(id="import_module" | "__import__")
-                | ast.Attribute(attr="import_module"),
-                args=[ast.Constant(value=str(name)), *_],
-            ) if name and not name.startswith("."):
-                yield name
+                | ast.Attribute(attr="import_module")
+            ):
+                yield from _called(node, package)
+
+
+def _called(call: ast.Call, package: str) -> Iterator[str]:
+    """Yield the name that a call imports, where it is literal.
+
+    What it is relative to, unless literal too, is `__package__` in some spelling.
+    """
+    given = dict(zip(("name", "package"), call.args, strict=False))
+    given |= {word.arg: word.value for word in call.keywords if word.arg}
+    literal = {
+        key: value.value
+        for key, value in given.items()
+        if isinstance(value, ast.Constant) and isinstance(value.value, str)
+    }
+    name = _resolved(literal.get("name", ""), literal.get("package", package))
+    if name:
+        yield name
+
+
+def _resolved(name: str, package: str) -> str:
+    """Return an absolute name; empty where a relative one leaves the top-level package."""
+    relative = name.lstrip(".")
+    level = len(name) - len(relative)
+    if not level:
+        return name
+    parents = package.split(".") if package else []
+    kept = parents[: max(0, len(parents) - (level - 1))]
+    return ".".join([*kept, relative] if relative else kept) if kept else ""
 
 
 @functools.cache
