@@ -116,6 +116,7 @@ _FARM_TYPES = get_type_hints(FarmConfig, include_extras=True)
 _GOLDEN_TYPES = get_type_hints(GoldenConfig, include_extras=True)
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_VARIABLE = re.compile(r"[^=$\0]+")
 _CALLABLE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
@@ -133,7 +134,7 @@ def load_config(
     directory. Raises ConfigError.
     """
     environ = os.environ if environ is None else environ
-    root = Path(_absolute(str(root), Path.cwd()))
+    root = Path(_absolute("root", str(root), Path.cwd()))
     source, table, prefix = _table(root, explicit, environ)
     values: dict[str, object] = {}
     golden: tuple[GoldenConfig, ...] = ()
@@ -161,7 +162,7 @@ def _table(
     """Return the file, its farm table, and what stands before a key of it in messages."""
     if explicit is not None or environ.get("FARM_CONFIG"):
         named_by = "--config" if explicit is not None else "the variable FARM_CONFIG"
-        path = Path(_absolute(str(explicit or environ["FARM_CONFIG"]), Path.cwd()))
+        path = Path(_absolute(named_by, str(explicit or environ["FARM_CONFIG"]), Path.cwd()))
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise ConfigError(f"{path}: {what}; {named_by} expects a TOML file")
@@ -238,7 +239,8 @@ def _read_table(
             )
         if key != "golden":
             where = f"{source}: {key_path(prefix, key)}"
-            values[key] = _located(key, checked(where, value, _FARM_TYPES[key]), source.parent)
+            value = checked(where, value, _FARM_TYPES[key])
+            values[key] = _located(where, key, value, source.parent)
     declared = table.get("golden", {})
     where = key_path(prefix, "golden")
     if not isinstance(declared, dict):
@@ -282,12 +284,24 @@ def _read_golden(
                         f".sql, or a callable as module:function, got {entry!r}"
                     )
             fields[key] = tuple(
-                _absolute(entry, source.parent) if is_script(entry) else entry for entry in entries
+                _absolute(f"{at}.{key}[{index}]", entry, source.parent)
+                if is_script(entry)
+                else entry
+                for index, entry in enumerate(entries)
             )
         patterns = cast("tuple[str, ...]", fields.get("inputs", ()))
-        fields["inputs"] = tuple(_absolute(pattern, source.parent) for pattern in patterns)
+        fields["inputs"] = tuple(
+            _absolute(f"{at}.inputs[{index}]", pattern, source.parent)
+            for index, pattern in enumerate(patterns)
+        )
+        for index, variable in enumerate(cast("tuple[str, ...]", fields.get("env", ()))):
+            if not _VARIABLE.fullmatch(variable):
+                raise ConfigError(
+                    f"{at}.env[{index}]: expected the name of a variable, got {variable!r}: write "
+                    f"the bare name, without its '$' or value"
+                )
         if isinstance(file := fields.get("file"), str):
-            fields["file"] = _absolute(file, source.parent)
+            fields["file"] = _absolute(f"{at}.file", file, source.parent)
         yield GoldenConfig(name=name, **fields)  # type: ignore[arg-type]  # as in load_config
 
 
@@ -299,8 +313,9 @@ def _read_variables(environ: Mapping[str, str]) -> dict[str, object]:
         # CI systems can't unset a variable, they leave it empty.
         if text:
             wanted = _FARM_TYPES[key]
-            value = checked(f"variable {variable}", from_text(text, wanted), wanted)
-            values[key] = _located(key, value, Path.cwd())
+            where = f"variable {variable}"
+            value = checked(where, from_text(text, wanted), wanted)
+            values[key] = _located(where, key, value, Path.cwd())
     return values
 
 
@@ -314,16 +329,26 @@ def _read_overrides(overrides: Mapping[str, object]) -> dict[str, object]:
             raise ConfigError(f"flag {flag}: unknown key{did_you_mean(key, FARM_KEYS)}")
         wanted = _FARM_TYPES[key]
         value = from_text(given, wanted) if isinstance(given, str) else given
-        values[key] = _located(key, checked(f"flag {flag}", value, wanted), Path.cwd())
+        where = f"flag {flag}"
+        values[key] = _located(where, key, checked(where, value, wanted), Path.cwd())
     return values
 
 
-def _located(key: str, value: object, base: Path) -> object:
-    return _absolute(value, base) if key in _PATH_KEYS and isinstance(value, str) else value
+def _located(where: str, key: str, value: object, base: Path) -> object:
+    if key in _PATH_KEYS and isinstance(value, str):
+        return _absolute(where, value, base)
+    return value
 
 
-def _absolute(path: str, base: Path) -> str:
-    return os.path.normpath(base / Path(path).expanduser())
+def _absolute(where: str, path: str, base: Path) -> str:
+    try:
+        expanded = Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{where}: there is no home folder for the '~' of {path!r}: write the path in full, or "
+            f"./~… for a file of that name"
+        ) from None
+    return os.path.normpath(base / expanded)
 
 
 def _lowered(text: str) -> str:

@@ -191,6 +191,12 @@ def test_paths_of_variables_and_flags_are_relative_to_the_working_directory(
         ("[golden.a]\nring = 'memory'", "golden.a.ring", 'one of "shared-cache", "memdb"'),
         ("[golden.'a b']", 'golden."a b"', "expected a letter, then letters"),
         ("[golden.'ä']", 'golden."ä"', "expected a letter, then letters"),
+        ("[golden.a]\nenv = ['A=B']", "golden.a.env[0]", "name of a variable, got 'A=B'"),
+        ("[golden.a]\nenv = ['a', '$A']", "golden.a.env[1]", "without its '$'"),
+        ("[golden.a]\nseed = ['~nobody-here/x.sql']", "golden.a.seed[0]", "no home folder"),
+        ("[golden.a]\ninputs = ['~nobody-here/x']", "golden.a.inputs[0]", "no home folder"),
+        ("[golden.a]\nfile = '~nobody-here/x.db'", "golden.a.file", "no home folder"),
+        ("cache_dir = '~nobody-here/x'", "cache_dir", "no home folder"),
         ("[tool.farm]\nworkers = 2", "[tool.farm] is for pyproject.toml", "top level"),
     ],
 )  # fmt: skip
@@ -227,6 +233,10 @@ def test_mistakes_in_variables_and_flags_name_them(tmp_path: Path) -> None:
         load_config(tmp_path, environ={}, overrides={"test_timeout": "soon"})
     with pytest.raises(ConfigError, match=r"flag --wrkers: unknown key; did you mean 'workers'"):
         load_config(tmp_path, environ={}, overrides={"wrkers": 2})
+    with pytest.raises(ConfigError, match=r"variable FARM_CACHE_DIR: there is no home folder"):
+        load_config(tmp_path, environ={"FARM_CACHE_DIR": "~nobody-here/x"})
+    with pytest.raises(ConfigError, match=r"variable FARM_CONFIG: there is no home folder"):
+        load_config(tmp_path, environ={"FARM_CONFIG": "~nobody-here/farm.toml"})
 
 
 def test_files_that_can_not_be_read_are_named(tmp_path: Path) -> None:
