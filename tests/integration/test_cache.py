@@ -77,7 +77,7 @@ def test_what_was_never_written_is_a_plain_miss(cache: GoldenCache) -> None:
 
 
 @pytest.mark.parametrize("name", ["image.sqlite", "manifest.json", "complete"])
-@pytest.mark.parametrize("damage", ["flipped bit", "truncated", "empty", "missing"])
+@pytest.mark.parametrize("damage", ["flipped bit", "truncated", "empty", "missing", "a folder"])
 def test_a_damaged_entry_is_set_aside_and_replaced(
     cache: GoldenCache, place: Path, name: str, damage: str
 ) -> None:
@@ -85,6 +85,9 @@ def test_a_damaged_entry_is_set_aside_and_replaced(
     data = bytearray(file.read_bytes())
     if damage == "missing":
         file.unlink()
+    elif damage == "a folder":
+        file.unlink()
+        file.mkdir()
     elif damage == "flipped bit":
         data[len(data) // 3] ^= 0x10
         file.write_bytes(data)
@@ -108,9 +111,26 @@ def test_an_entry_of_another_version_is_set_aside(cache: GoldenCache, place: Pat
     assert "can't be read by this version" in cache.notes[0]
 
 
-def test_an_entry_that_is_no_folder_costs_a_note(cache: GoldenCache) -> None:
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_is_no_folder_is_set_aside_and_replaced(cache: GoldenCache, kind: str) -> None:
     cache.folder.mkdir(parents=True)
-    (cache.folder / FINGERPRINT).write_text("")
+    place = cache.folder / FINGERPRINT
+    if kind == "file":
+        place.write_text("")
+    else:
+        place.symlink_to("nowhere")
+    assert cache.read(FINGERPRINT) is None
+    (note,) = cache.notes
+    assert "is damaged: it is no folder; it was moved to .damaged-" in note
+    write(cache, FINGERPRINT, made())
+    assert cache.read(FINGERPRINT) is not None
+    assert len(cache.notes) == 1
+    assert cache.clear() == 1
+
+
+def test_an_entry_that_can_not_be_read_costs_a_note(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache = GoldenCache(tmp_path / "file", "a")
     assert cache.read(FINGERPRINT) is None
     assert "can't be read: Not a directory" in cache.notes[0]
 
@@ -196,6 +216,14 @@ def test_the_entries_that_were_used_last_are_kept(cache: GoldenCache) -> None:
     write(cache, FINGERPRINT, made())
     kept = {path.name for path in cache.folder.iterdir()}
     assert kept == {names[0], *names[2:], FINGERPRINT}
+
+
+def test_old_leftovers_that_are_no_folders_are_swept_too(cache: GoldenCache, place: Path) -> None:
+    leftover = cache.folder / ".damaged-file"
+    leftover.write_text("")
+    os.utime(leftover, (0, 0))
+    write(cache, FINGERPRINT, made())
+    assert sorted(path.name for path in cache.folder.iterdir()) == [place.name]
 
 
 def test_old_leftovers_are_swept_and_young_ones_are_not(cache: GoldenCache, place: Path) -> None:

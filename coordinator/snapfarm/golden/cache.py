@@ -74,10 +74,11 @@ class GoldenCache:
         for _ in range(_READS):
             try:
                 folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-            except FileNotFoundError:
-                return None
             except OSError as error:
-                self.notes.append(f"cache entry {place} can't be read: {error.strerror or error}")
+                if place.is_symlink() or place.is_file():
+                    self._set_aside(place, "is damaged: it is no folder")
+                elif not isinstance(error, FileNotFoundError):
+                    self._tell_unread(place, error)
                 return None
             try:
                 hit = _verified(folder)
@@ -87,7 +88,7 @@ class GoldenCache:
                     return None
                 # Another farm replaced or cleared the entry while it was read: look again.
             except OSError as error:
-                self.notes.append(f"cache entry {place} can't be read: {error.strerror or error}")
+                self._tell_unread(place, error)
                 return None
             else:
                 with contextlib.suppress(OSError):
@@ -150,11 +151,16 @@ class GoldenCache:
             shutil.rmtree(self.folder)
         return count
 
+    def _tell_unread(self, place: Path, error: OSError) -> None:
+        self.notes.append(f"cache entry {place} can't be read: {error.strerror or error}")
+
     def _set_aside(self, place: Path, why: str) -> None:
         aside = self.folder / f"{_DAMAGED}{place.name[:12]}-{uuid.uuid4().hex[:8]}"
         try:
             place.rename(aside)
-            os.utime(aside)  # kept for a while from now on, for whoever wants to look
+            os.utime(
+                aside, follow_symlinks=False
+            )  # kept for a while from now on, for whoever wants to look
         except FileNotFoundError:
             return  # another farm was faster
         except OSError as error:
@@ -172,7 +178,10 @@ class GoldenCache:
         # Renamed first: whoever reads it meanwhile sees all of it or nothing.
         aside = self.folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
         place.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside.is_symlink() or not aside.is_dir():
+            aside.unlink()
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _places(self) -> list[Path]:
         """Return the folders of entries, last used first."""
@@ -195,7 +204,7 @@ class GoldenCache:
         for place in self._children():
             if place.name.startswith((_TEMPORARY, _DAMAGED)):
                 with contextlib.suppress(OSError):
-                    if time.time() - place.stat().st_mtime > _SWEPT_AFTER:
+                    if time.time() - place.lstat().st_mtime > _SWEPT_AFTER:
                         stale.append(place)
         for place in stale:
             with contextlib.suppress(OSError):
@@ -229,7 +238,12 @@ def _content(folder: int, name: str) -> bytes:
         file = os.open(name, os.O_RDONLY, dir_fd=folder)
     except FileNotFoundError:
         raise _DamagedError(f"is unfinished: it has no {name}") from None
-    with os.fdopen(file, "rb") as opened:
+    try:
+        opened = os.fdopen(file, "rb")
+    except IsADirectoryError:
+        os.close(file)
+        raise _DamagedError(f"is damaged: its {name} is a folder") from None
+    with opened:
         return opened.read()
 
 
