@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import resource
 import sqlite3
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,3 +183,17 @@ def test_question_for_what_is_not_broadcast_is_refused() -> None:
         list(broadcast.answer(wire.NeedChunks("0" * 64, (0,))))
     with pytest.raises(ProtocolError, match="chunk 9999"):
         list(broadcast.answer(wire.NeedChunks(order.announce.manifest.digest, (9999,))))
+
+
+def test_an_assembly_takes_memory_only_as_chunks_arrive() -> None:
+    def resident() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+
+    size = 256 * 1024 * 1024
+    manifest = msgspec.structs.replace(SNAPSHOT.manifest, size=size)
+    before = resident()
+    # Filling so much in one go would keep all threads of the worker waiting, its pulse among them.
+    assembly = Assembly(wire.Announce(manifest, size // 4, 4))
+    assert resident() - before < size // 8
+    assert not assembly.complete

@@ -8,6 +8,7 @@ digest; the snapshot is then asked for once more from the start before the worke
 
 from __future__ import annotations
 
+import ctypes
 from typing import Protocol
 
 from snapfarm_worker.errors import ProtocolError, SnapshotCorrupt
@@ -19,6 +20,11 @@ PATIENCE = 0.05
 
 #: How many chunks a worker asks for at a time, so that repair never floods a slow reader.
 REPAIR_WINDOW = 64
+
+#: CPython's own constructor, through ctypes since Python has no name for it.
+_new_bytearray = ctypes.pythonapi.PyByteArray_FromStringAndSize
+_new_bytearray.argtypes = [ctypes.c_char_p, ctypes.c_ssize_t]
+_new_bytearray.restype = ctypes.py_object
 
 
 class Assembly:
@@ -36,7 +42,7 @@ class Assembly:
         self.announce = announce
         #: Chunks that came as an answer to NeedChunks rather than by broadcast.
         self.repaired = 0
-        self._buffer = bytearray(size)
+        self._buffer = _unfilled(size)
         self._view = memoryview(self._buffer)
         self._have = bytearray(announce.chunks)
         self._left = announce.chunks
@@ -90,6 +96,16 @@ class Assembly:
         snapshot = Snapshot(self.announce.manifest, self._buffer)
         snapshot.verify("as it arrived")
         return snapshot
+
+
+def _unfilled(size: int) -> bytearray:
+    """Return a bytearray of any content, whose memory is not touched before it is written to.
+
+    `bytearray(size)` would fill it with zeros, in one go that lets no other thread run: that is a
+    second for each few hundred megabytes, in which a worker gives no sign of life.
+    """
+    buffer: bytearray = _new_bytearray(None, size)
+    return buffer
 
 
 class Payload(Protocol):
