@@ -48,6 +48,35 @@ def changes_the_connection(conn):
     conn.execute("CREATE TABLE s(x TEXT COLLATE backwards)")
 
 
+def leaves_handlers(conn):
+    conn.execute("CREATE TABLE t(x)")
+    conn.execute("INSERT INTO t VALUES (1)")
+    conn.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+    conn.set_progress_handler(lambda: 1, 1)
+    conn.set_trace_callback(print)
+
+
+def restores_a_wal_file(conn):
+    other = sqlite3.connect("journal.db")
+    other.execute("PRAGMA journal_mode = WAL").fetchone()
+    fill(other)
+    other.close()
+    conn.deserialize(pathlib.Path("journal.db").read_bytes())
+
+
+class Undecodable(Exception):
+    def __str__(self):
+        raise LookupError("no text")
+
+
+def raises_without_text(conn):
+    raise Undecodable
+
+
+def raises_a_lone_surrogate(conn):
+    raise FileNotFoundError(os.fsdecode(b"caf\\xe9.csv"))
+
+
 class Seeds:
     @staticmethod
     def fill(conn):
@@ -211,6 +240,8 @@ def test_a_callable_gets_a_connection_as_connect_makes_it(project: Path) -> None
         ("seeds:Seeds.fill", {"t": 2}, ""),
         ("seeds:forgets_to_commit", {"t": 1}, "left changes uncommitted: they were committed"),
         ("seeds:changes_the_connection", {"t": 2}, ""),
+        ("seeds:leaves_handlers", {"t": 1}, "left changes uncommitted: they were committed"),
+        ("seeds:restores_a_wal_file", {"t": 2}, ""),
         ("seeds:forks", {"t": 2}, ""),
         ("seeds:forks_and_raises", {"t": 3}, ""),
         ("seeds:leaves_a_thread", {"t": 2}, ""),
@@ -240,6 +271,8 @@ def test_a_callable_fills_the_database(
                 "its last output:\n  about to fail",
             ),
         ),
+        ("seeds:raises_without_text", ("callable seeds:raises_without_text raised Undecodable\n",)),
+        ("seeds:raises_a_lone_surrogate", ("raised FileNotFoundError: caf\\udce9.csv",)),
         ("seeds:exits", ("callable seeds:exits called sys.exit(3)",)),
         (
             "seeds:exits_at_once",

@@ -99,7 +99,7 @@ def take(conn: sqlite3.Connection, database: str, *, layer: str = "base") -> Sna
                 empty.execute("DROP TABLE t")
                 empty.execute("VACUUM")
                 return take(empty, database, layer=layer)
-        data = _rollback_journal_image(conn.serialize())
+        data = rollback_journal_image(conn.serialize())
         manifest = Manifest(
             database=database,
             digest=digest_of(data),
@@ -121,7 +121,7 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _rollback_journal_image(data: bytes) -> bytes:
+def rollback_journal_image(data: bytes) -> bytes:
     """Return the image with its WAL flags off: an in-memory database can't be opened with them."""
     if data[:16] == _HEADER_MAGIC and data[18:20] != b"\x01\x01":
         return data[:18] + b"\x01\x01" + data[20:]

@@ -23,6 +23,7 @@ from snapfarm.golden.files import backup_file
 from snapfarm.golden.hashing import file_hash, matching, shown
 from snapfarm.golden.scripts import run_script
 from snapfarm.golden.sources import source_parts
+from snapfarm_worker.snapshot import rollback_journal_image
 
 #: Called by a builder with the line that it is about to run.
 LineReached = Callable[[int], None]
@@ -112,11 +113,16 @@ class CallableBuilder:
         conn.isolation_level = ""  # type: ignore[assignment]  # its stub lacks the default
         self._call(function, conn)
         try:
-            left_open = conn.in_transaction and conn.total_changes >= 0
+            left_open = conn.in_transaction
+            # Handlers would have a say in the checks, and in the builders that follow.
+            conn.set_authorizer(None)
+            conn.set_progress_handler(None, 0)
+            conn.set_trace_callback(None)
         except sqlite3.ProgrammingError:
             raise GoldenBuildError(
                 f"callable {self.title} closed the connection that it was given: leave it open"
             ) from None
+        _leave_wal_mode(conn)
         try:
             conn.commit()
         except sqlite3.Error as error:
@@ -226,6 +232,15 @@ def _key(config: FarmConfig, golden: GoldenConfig, key: str) -> str:
     return f"{config.source}: {prefix}golden.{golden.name}.{key}"
 
 
+def _leave_wal_mode(conn: sqlite3.Connection) -> None:
+    """Make a database readable that a callable deserialized from a file in WAL mode."""
+    try:
+        conn.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname == "SQLITE_CANTOPEN":
+            conn.deserialize(rollback_journal_image(conn.serialize()))
+
+
 def _parents(module: str) -> set[str]:
     words = module.split(".")
     return {".".join(words[: count + 1]) for count in range(len(words))}
@@ -234,7 +249,10 @@ def _parents(module: str) -> set[str]:
 def _raised(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"called sys.exit({error.code!r})"
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # the text is code of the user too
+        text = ""
     return f"raised {type(error).__name__}" + (f": {text}" if text else "")
 
 

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -67,15 +68,20 @@ def _answer(order: Order) -> Answer:
         order.image.write_bytes(snapshot.data)
         return Built(snapshot.manifest, notes)
     except GoldenCheckError as error:
-        return Failed("check", str(error))
+        return _failed("check", error)
     except ConfigError as error:
-        return Failed("config", str(error))
+        return _failed("config", error)
     except (GoldenError, SnapshotError, sqlite3.Error) as error:
-        return Failed("build", str(error))
+        return _failed("build", error)
     except MemoryError:
         return Failed("build", "there is not enough memory for the database")
     except OSError as error:
         return Failed("build", f"the image can't be written: {error}")
+
+
+def _failed(kind: Literal["build", "check", "config"], error: Exception) -> Failed:
+    # A message may quote a file's name that is no Unicode; JSON could not carry that.
+    return Failed(kind, str(error).encode("utf-8", "backslashreplace").decode())
 
 
 def _build(order: Order) -> tuple[Snapshot, tuple[str, ...]]:
