@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pytest
+
+    from snapfarm_worker import wire
 
 
 class GatewaySpec:
@@ -25,8 +29,25 @@ class Gateway:
         self.id = worker
         self.spec = GatewaySpec(worker)
 
+    def _rinfo(self) -> SimpleNamespace:
+        """Return what pytest-cov asks of the connection: which Python a worker runs."""
+        return SimpleNamespace(
+            platform=sys.platform,
+            version_info=tuple(sys.version_info),
+            executable=sys.executable,
+        )
+
     def __repr__(self) -> str:
         return f"<Gateway {self.id}>"
+
+
+class NodeManager:
+    """Stands where xdist has the manager of all nodes: nothing is copied to other machines."""
+
+    def __init__(self, config: pytest.Config, testrun: str) -> None:
+        self.config = config
+        self.testrunuid = testrun
+        self.roots: tuple[object, ...] = ()
 
 
 class WorkerNode:
@@ -38,12 +59,30 @@ class WorkerNode:
 
     workeroutput: dict[str, object]
 
-    def __init__(self, worker: str, config: pytest.Config, workerinput: dict[str, object]) -> None:
+    def __init__(
+        self,
+        worker: str,
+        config: pytest.Config,
+        workerinput: dict[str, object],
+        nodemanager: NodeManager,
+    ) -> None:
         self.gateway = Gateway(worker)
+        self.nodemanager = nodemanager
         self.config = config
         self.workerinput = workerinput
         self.workerinfo: dict[str, object] = {"id": worker}
         self.shutting_down = False
+
+    def connected(self, hello: wire.Hello) -> None:
+        """Learn what the worker is."""
+        self.workerinfo.update(
+            version=hello.python,
+            version_info=tuple(sys.version_info),
+            sysplatform=sys.platform,
+            platform=hello.platform,
+            executable=hello.executable,
+            cwd=hello.cwd,
+        )
 
     def __repr__(self) -> str:
         return f"<WorkerNode {self.gateway.id}>"

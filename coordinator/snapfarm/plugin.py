@@ -7,7 +7,9 @@ plain         any other pytest run: the same fixtures, on rings of this process
 
 from __future__ import annotations
 
+import sys
 import uuid
+from collections.abc import Generator
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -36,6 +38,7 @@ _OVERRIDES = {
 }
 
 _config_key: pytest.StashKey[FarmConfig | None] = pytest.StashKey()
+_workers_key: pytest.StashKey[int] = pytest.StashKey()
 _recorder_key: pytest.StashKey[RunRecorder] = pytest.StashKey()
 
 
@@ -77,22 +80,27 @@ def farm_config_of(config: pytest.Config) -> FarmConfig | None:
     return config.stash.get(_config_key, None)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Name the databases in the environment before any conftest is imported."""
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    """Name the databases in the environment before any conftest is imported.
+
+    A wrapper comes before all others, so that plugins which look for xdist here find it.
+    """
     from snapfarm import roles
 
-    roles.declare_hooks(early_config.pluginmanager)
-    if roles.is_worker_session(early_config):
-        return
-    config = roles.find_config(early_config, _overrides(early_config))
-    early_config.stash[_config_key] = config
-    known = early_config.known_args_namespace
-    if roles.workers_wanted(known.farm_workers) and not roles.only_looks(known, _ONLY_LOOK):
-        # pytest-cov and others decide here whether a run is distributed, by xdist's option.
-        known.numprocesses = known.farm_workers
-    if config is not None and config.golden:
-        roles.prepare_local_databases(early_config, config)
+    known, worker = early_config.known_args_namespace, roles.is_worker_session(early_config)
+    farm = roles.workers_wanted(known.farm_workers) and not roles.only_looks(known, _ONLY_LOOK)
+    roles.declare_hooks(early_config.pluginmanager, distributed=farm or worker)
+    if not worker:
+        early_config.stash[roles.sys_path_key] = tuple(sys.path)
+        config = roles.find_config(early_config, _overrides(early_config))
+        early_config.stash[_config_key] = config
+        if farm:
+            # pytest-cov and others decide here whether a run is distributed, by xdist's option.
+            known.numprocesses = known.farm_workers
+        if config is not None and config.golden:
+            roles.prepare_local_databases(early_config, config)
+    return (yield)
 
 
 def _overrides(config: pytest.Config) -> dict[str, str]:
@@ -105,12 +113,12 @@ def _overrides(config: pytest.Config) -> dict[str, str]:
     }
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Refuse what can't be distributed."""
+    """Refuse what can't be distributed; settle how many workers there will be."""
     from snapfarm import roles
 
-    if roles.is_worker_session(config) or not roles.workers_wanted(config.option.farm_workers):
+    farm_config = farm_config_of(config)
+    if farm_config is None or not _is_coordinator(config):
         return
     if config.getoption("usepdb", False):
         raise pytest.UsageError(
@@ -118,6 +126,17 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         )
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("--farm and -n (pytest-xdist) exclude each other: use one")
+    config.stash[_workers_key] = roles.plan_workers(config, farm_config)
+
+
+def _is_coordinator(config: pytest.Config) -> bool:
+    from snapfarm import roles
+
+    return (
+        roles.workers_wanted(config.option.farm_workers)
+        and not roles.is_worker_session(config)
+        and not roles.only_looks(config.option, _ONLY_LOOK)
+    )
 
 
 @pytest.hookimpl(trylast=True)
@@ -130,25 +149,32 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if roles.is_worker_session(config):
         return
-    farm_config = farm_config_of(config)
-    wanted = config.option.farm_workers
-    if roles.workers_wanted(wanted) and not roles.only_looks(config.option, _ONLY_LOOK):
-        config.stash[_recorder_key] = roles.become_coordinator(config, farm_config, wanted)
+    farm_config, workers = farm_config_of(config), config.stash.get(_workers_key, 0)
+    if farm_config is not None and workers:
+        config.stash[_recorder_key] = roles.become_coordinator(config, farm_config, workers)
     else:
         config.stash[_recorder_key] = roles.serve_plain_run(config, farm_config)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(
-    terminalreporter: TerminalReporter, exitstatus: int, config: pytest.Config
-) -> None:
-    """Tell what was seen of the databases, and write the report."""
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """Tell what was seen of the databases."""
     recorder = config.stash.get(_recorder_key, None)
-    if recorder is None:
-        return
-    from snapfarm import roles
+    if recorder is not None:
+        from snapfarm import roles
 
-    roles.summarize(terminalreporter, recorder, int(exitstatus), config)
+        roles.summarize(terminalreporter, recorder, config)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    """Write the report once everybody had a say about the exit status."""
+    yield
+    recorder = session.config.stash.get(_recorder_key, None)
+    if recorder is not None:
+        from snapfarm import roles
+
+        roles.write_report(recorder, int(session.exitstatus), session.config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -73,9 +73,9 @@ class RunRecorder:
             case _:
                 pass
 
-    def verified(self, databases: int) -> int:
-        """Return how many workers have restored and verified all of so many databases."""
-        return sum(len(line.restore_seconds) >= databases for line in self.report.workers.values())
+    def restored(self, worker: str) -> int:
+        """Return how many databases a worker has restored and verified."""
+        return len(self.report.worker(worker).restore_seconds)
 
     def finished(
         self, nodeid: str, worker: str, message: wire.ItemFinished, outcomes: Iterable[str]

@@ -1,8 +1,9 @@
-"""Turns what workers send back into pytest's own objects, and crashes into reports."""
+"""Replays in pytest what workers report: their messages become calls of pytest's own hooks."""
 
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib
 import sys
 import warnings
@@ -13,12 +14,124 @@ import pytest
 from snapfarm.hub import Died, KillReason
 from snapfarm_worker import plain
 from snapfarm_worker.blackbox import Phase
+from snapfarm_worker.items import nodeid_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from snapfarm.node import WorkerNode
+    from snapfarm_worker import wire
     from snapfarm_worker.wire import Location
 
 _PHASE_NAMES = {Phase.SETUP: "setup", Phase.CALL: "call", Phase.TEARDOWN: "teardown"}
+
+
+class Replay:
+    """Calls pytest's hooks for what workers report; what every worker reports, only once.
+
+    A hook that raises is pytest's business: the exception goes through to the caller.
+    """
+
+    def __init__(self, config: pytest.Config, testrun: str) -> None:
+        self._config = config
+        self._testrun = testrun
+        #: Place of each item's key in the collection.
+        self.indexes: dict[str, int] = {}
+        #: Where each item is, from its start message.
+        self._locations: dict[str, Location] = {}
+        self._collect_reports: set[tuple[str, str, str]] = set()
+        self._warnings: set[tuple[str, str, int]] = set()
+        self._failures: set[str] = set()
+
+    def collect_reported(self, data: bytes) -> None:
+        """Replay a collector's report, though every worker sends it."""
+        for report in reports(self._config, data):
+            identity = (report.nodeid, report.outcome, str(report.longrepr))
+            if identity not in self._collect_reports:
+                self._collect_reports.add(identity)
+                self._config.hook.pytest_collectreport(report=report)
+
+    def heard(self, warning: warnings.WarningMessage) -> bool:
+        """Remember a warning of configuration or collection; return whether it is a new one."""
+        identity = (str(warning.message), warning.filename, warning.lineno)
+        known = identity in self._warnings
+        self._warnings.add(identity)
+        return not known
+
+    def warned(self, message: wire.WarningRecorded) -> None:
+        """Replay a warning; one of configuration or collection once for all workers and us."""
+        warning = warning_message(message.warning)
+        if message.when == "runtest" or self.heard(warning):
+            self._config.hook.pytest_warning_recorded.call_historic(
+                kwargs={
+                    "warning_message": warning,
+                    "when": message.when,
+                    "nodeid": message.nodeid,
+                    "location": message.location,
+                }
+            )
+
+    def internal_error(self, worker: str, text: str) -> None:
+        """Replay that pytest itself, or a plugin, failed in a worker."""
+        if text in self._failures:
+            return
+        self._failures.add(text)
+        lines = "\n".join(f"[{worker}] {line}" for line in text.splitlines())
+        try:
+            raise RuntimeError(f"pytest failed in worker {worker}\n{text}")
+        except RuntimeError:
+            shown = pytest.ExceptionInfo.from_current()
+        handled = self._config.hook.pytest_internalerror(excrepr=lines, excinfo=shown)
+        if not any(handled):
+            sys.stderr.writelines(f"INTERNALERROR> {line}\n" for line in lines.splitlines())
+
+    def collected(self, keys: Iterable[str]) -> None:
+        """Learn the order of the items."""
+        self.indexes = {key: index for index, key in enumerate(keys)}
+
+    def started(self, key: str, location: Location) -> None:
+        """Replay an item's start."""
+        self._locations[key] = location
+        self._config.hook.pytest_runtest_logstart(nodeid=nodeid_of(key), location=location)
+
+    def finished(self, node: WorkerNode, key: str, data: bytes) -> list[str]:
+        """Replay an item's reports; return their outcomes."""
+        hook = self._config.hook
+        outcomes: list[str] = []
+        for report in reports(self._config, data):
+            self._mark(report, node, key)
+            hook.pytest_runtest_logreport(report=report)
+            outcomes.append(report.outcome)
+        hook.pytest_runtest_logfinish(nodeid=nodeid_of(key), location=self._location(key))
+        return outcomes
+
+    def crashed(
+        self, node: WorkerNode, key: str, died: Died, *, seconds: float, limit: float
+    ) -> None:
+        """Report an item that killed its worker: this is its outcome."""
+        nodeid = nodeid_of(key)
+        report = crash_report(nodeid, self._location(key), died, seconds, limit)
+        self._mark(report, node, key)
+        vars(report).update(farm_crash=True)
+        hook = self._config.hook
+        hook.pytest_handlecrashitem(crashitem=nodeid, report=report, sched=None)
+        hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=nodeid, location=report.location)
+
+    def _mark(
+        self, report: pytest.TestReport | pytest.CollectReport, node: WorkerNode, key: str
+    ) -> None:
+        """Give a report the attributes that plugins know from xdist."""
+        vars(report).update(
+            node=node,
+            worker_id=node.gateway.id,
+            testrun_uid=self._testrun,
+            item_index=self.indexes.get(key, 0),
+        )
+
+    def _location(self, key: str) -> Location:
+        nodeid = nodeid_of(key)
+        return self._locations.get(key) or (nodeid.partition("::")[0], None, nodeid)
 
 
 def reports(config: pytest.Config, data: bytes) -> list[pytest.TestReport | pytest.CollectReport]:
@@ -29,26 +142,15 @@ def reports(config: pytest.Config, data: bytes) -> list[pytest.TestReport | pyte
     ]
 
 
-def item_reports(
-    config: pytest.Config, data: bytes, node: WorkerNode, testrun: str, index: int
-) -> list[pytest.TestReport]:
-    """Return the reports of an item, with the attributes that plugins know from xdist."""
-    found = cast("list[pytest.TestReport]", reports(config, data))
-    for report in found:
-        vars(report).update(
-            node=node, worker_id=node.gateway.id, testrun_uid=testrun, item_index=index
-        )
-    return found
-
-
 def warning_message(data: bytes) -> warnings.WarningMessage:
     """Return a warning as pytest records it.
 
-    Its category is the class that the worker saw if it can be found here, else `UserWarning`.
+    Its category is the class that the worker saw if it can be found here, else a class of the
+    same name.
     """
     fields = cast("dict[str, object]", plain.decode(data))
-    module, name = cast("tuple[str, str]", fields["category"])
-    category = _warning_class(module, name)
+    module, name, base = cast("tuple[str, str, str]", fields["category"])
+    category = _warning_class(module, name) or _stand_in(module, name, base)
     text = str(fields["message"])
     message: Warning
     try:
@@ -56,7 +158,8 @@ def warning_message(data: bytes) -> warnings.WarningMessage:
         if str(message) != text:
             message = category(text)
     except Exception:
-        message, category = UserWarning(f"{name}: {text}"), UserWarning
+        category = _stand_in(module, name, base)
+        message = category(text)
     return warnings.WarningMessage(
         message,
         category,
@@ -66,16 +169,24 @@ def warning_message(data: bytes) -> warnings.WarningMessage:
     )
 
 
-def _warning_class(module: str, name: str) -> type[Warning]:
+def _warning_class(module: str, name: str) -> type[Warning] | None:
     """Find a warning class without importing anything new but what is in pytest or built in."""
     if module.partition(".")[0] in {"pytest", "_pytest"}:
         importlib.import_module(module)
-    found: object = sys.modules.get(module, builtins)
+    found: object = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    if isinstance(found, type) and issubclass(found, Warning):
-        return found
-    return UserWarning
+    return found if isinstance(found, type) and issubclass(found, Warning) else None
+
+
+@functools.cache
+def _stand_in(module: str, name: str, base: str) -> type[Warning]:
+    """Return a class that is named like one which can't be found here.
+
+    `base` is the nearest built-in class that it was derived from.
+    """
+    parent = getattr(builtins, base, UserWarning)
+    return type(name.rpartition(".")[2], (parent,), {"__module__": module, "__qualname__": name})
 
 
 def crash_report(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from snapfarm import hookspecs
+from snapfarm import hookspecs, xdist_names
 from snapfarm.config import FarmConfig, load_config
 from snapfarm.errors import UserError
 from snapfarm.recorder import RunRecorder
@@ -34,12 +35,22 @@ DATABASE_PLUGIN = "farm-databases"
 CONFIGURED = "configured"
 
 _local_key: pytest.StashKey[LocalDatabases] = pytest.StashKey()
+#: `sys.path` before conftests changed it.
+sys_path_key: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 
 
-def declare_hooks(manager: pytest.PytestPluginManager) -> None:
-    """Declare xdist's node hooks, unless xdist is there and has done so."""
-    if not manager.hasplugin("xdist"):
-        manager.add_hookspecs(hookspecs)
+def declare_hooks(manager: pytest.PytestPluginManager, *, distributed: bool) -> None:
+    """Declare xdist's node hooks, and be the plugin of that name, unless xdist is there."""
+    if has_xdist(manager):
+        return
+    manager.add_hookspecs(hookspecs)
+    if distributed:
+        manager.register(xdist_names, "xdist")
+
+
+def has_xdist(manager: pytest.PytestPluginManager) -> bool:
+    """Whether pytest-xdist itself is there, and on."""
+    return manager.get_plugin("xdist") not in {None, xdist_names}
 
 
 def workers_wanted(value: str | None) -> bool:
@@ -65,7 +76,20 @@ def find_config(config: pytest.Config, overrides: Mapping[str, str]) -> FarmConf
             config.rootpath, explicit=None if explicit is None else Path(explicit), overrides=values
         )
     except UserError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(_with_our_flags(str(error))) from error
+
+
+def _with_our_flags(message: str) -> str:
+    """Name a flag as both commands spell it: `--farm-dist`, in `farm run` `--dist`."""
+
+    def both(found: re.Match[str]) -> str:
+        flag = found[1]
+        ours = "--farm" if flag == "--workers" else f"--farm-{flag.removeprefix('--')}"
+        if flag == "--report":
+            flag = ours
+        return f"flag {ours} (farm run: {flag}):"
+
+    return re.sub(r"^flag (--[a-z-]+):", both, message)
 
 
 def _is_configured(root: Path) -> bool:
@@ -89,21 +113,22 @@ def prepare_local_databases(config: pytest.Config, farm_config: FarmConfig) -> N
     config.add_cleanup(local.close)
 
 
-def become_coordinator(
-    config: pytest.Config, farm_config: FarmConfig | None, wanted: str
-) -> RunRecorder:
-    """Distribute this session's tests. Raises UsageError."""
-    from snapfarm.session import FarmSession
+def plan_workers(config: pytest.Config, farm_config: FarmConfig) -> int:
+    """Return the number of workers, and set what conftests and plugins ask to know of it."""
     from snapfarm.workers import worker_count
 
-    if farm_config is None:
-        raise RuntimeError("the coordinator has no configuration")
     count = worker_count(config, farm_config.workers)
-    for name, value in (("numprocesses", count), ("dist", farm_config.dist)):
-        # What plugins ask for to know of xdist; where xdist is installed, it would act on them.
-        if not config.pluginmanager.hasplugin("xdist"):
-            setattr(config.option, name, value)
-    session = FarmSession(config, farm_config, count)
+    # pytest-xdist itself, where it is installed, only acts on its third option, `tx`.
+    config.option.numprocesses = count
+    config.option.dist = farm_config.dist
+    return count
+
+
+def become_coordinator(config: pytest.Config, farm_config: FarmConfig, workers: int) -> RunRecorder:
+    """Distribute this session's tests."""
+    from snapfarm.session import FarmSession
+
+    session = FarmSession(config, farm_config, workers, config.stash[sys_path_key])
     config.pluginmanager.register(session, "farm-session")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
@@ -124,14 +149,12 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
     return recorder
 
 
-def summarize(
-    reporter: TerminalReporter, recorder: RunRecorder, exit_status: int, config: pytest.Config
-) -> None:
-    """Print what the run's report has to say, and write it where that was asked for."""
+def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.Config) -> None:
+    """Print what the run's report has to say."""
+    report = recorder.report
     plugin = config.pluginmanager.get_plugin(DATABASE_PLUGIN)
     if isinstance(plugin, DatabasePlugin):
         recorder.anomalies(plugin.anomalies)
-    report = recorder.close(exit_status)
     if report.anomalies:
         reporter.section("database anomalies")
         for line in terminal.anomaly_lines(report.anomalies):
@@ -148,13 +171,17 @@ def summarize(
     resets = terminal.reset_line(report.workers.values())
     if resets is not None and config.get_verbosity() > 0:
         reporter.write_line(resets)
+
+
+def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config) -> None:
+    """Write the run's report where that was asked for; a failure ends no run."""
     path = _report_path(config)
     if path is None:
         return
     try:
-        model.write_json(report, path)
+        model.write_json(recorder.close(exit_status), path)
     except OSError as error:
-        reporter.write_line(f"snapfarm: the report could not be written: {error}", red=True)
+        sys.stderr.write(f"snapfarm: the report could not be written: {error}\n")
 
 
 def _report_path(config: pytest.Config) -> Path | None:

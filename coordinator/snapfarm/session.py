@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from snapfarm import replay
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
 from snapfarm.errors import UserError
@@ -24,49 +23,59 @@ from snapfarm.golden import GoldenResult, describe, obtain
 from snapfarm.hub import Died, Hub, KillReason
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
-from snapfarm.node import WorkerNode
+from snapfarm.node import NodeManager, WorkerNode
 from snapfarm.recorder import RunRecorder
+from snapfarm.replay import Replay
 from snapfarm.report import terminal
 from snapfarm.store import SnapshotStore
+from snapfarm.telling import Teller
 from snapfarm_worker import plain, wire
 from snapfarm_worker.agent import WorkerFiles, WorkerSpec
 from snapfarm_worker.blackbox import RUNNING
-from snapfarm_worker.items import PytestJob
+from snapfarm_worker.items import PytestJob, nodeid_of
 
 if TYPE_CHECKING:
-    from _pytest.terminal import TerminalReporter
+    from warnings import WarningMessage
 
     from snapfarm.config import FarmConfig
-    from snapfarm_worker.wire import FromWorker, Location
+    from snapfarm_worker.wire import FromWorker
 
-#: `sys.path` before pytest put anything into it: what workers start from.
-_SYS_PATH = tuple(sys.path)
 #: Seconds between two pulses of a worker.
 _PULSE = 1.0
-#: Node ids that are shown of a difference between two collections.
-_DIFFERENCES = 10
 
 
 class FarmSession:
     """The pytest plugin that is the coordinator; the owner of a `Farm`."""
 
-    def __init__(self, config: pytest.Config, farm_config: FarmConfig, workers: int) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        farm_config: FarmConfig,
+        workers: int,
+        sys_path: tuple[str, ...],
+    ) -> None:
         self._config = config
+        #: The import path that workers start from: ours, before conftests changed it.
+        self._sys_path = sys_path
         self._settings = farm_config
         self._workers = workers
         self._testrun = str(_option(config, "testrunuid") or uuid.uuid4().hex)
         self._recorder = RunRecorder(workers, farm_config.dist)
         self._nodes: dict[str, WorkerNode] = {}
-        #: Where each item is, from its start message.
-        self._locations: dict[str, Location] = {}
-        self._collect_failures: set[tuple[str, str]] = set()
-        self._seen_warnings: set[tuple[str, str, int]] = set()
-        self._indexes: dict[str, int] = {}
-        self._collected: set[str] = set()
+        self._node_manager = NodeManager(config, self._testrun)
+        self._teller = Teller(config)
+        self._replay = Replay(config, self._testrun)
+        #: Workers that hold all databases, and when the last of them said so.
+        self._ready: set[str] = set()
+        self._ready_at = 0.0
+        self._collected = False
         self._announced = False
+        #: Workers whose pytest session came to an end of its own.
+        self._ended: set[str] = set()
         #: What shall end the run once the workers have: raised from the run loop.
         self._verdict: BaseException | None = None
-        self._internal_error = False
+        #: Whether a hook of this process failed: then nothing is replayed any more.
+        self._broken = False
         self._began = time.monotonic()
         self._folder: RunFolder | None = None
         self._hub: Hub | None = None
@@ -114,7 +123,7 @@ class FarmSession:
         )
         self._farm = Farm(self._hub, dispatcher, self, limits)
         self._began = time.monotonic()
-        self._call_node_hook("pytest_xdist_setupnodes", specs=[])
+        self._config.hook.pytest_xdist_setupnodes(config=self._config, specs=[])
         self._farm.start(self._workers)
         self._serve_databases(self._hub)
 
@@ -123,7 +132,7 @@ class FarmSession:
         self._goldens = obtain(
             self._settings,
             rebuild=rebuild,
-            on_start=lambda golden: self._say(f"golden  {golden.name}   is being built"),
+            on_start=lambda golden: self._teller.say(f"golden  {golden.name}   is being built"),
             scratch=None if self._folder is None else self._folder.path,
         )
         store = SnapshotStore.sized_for(result.snapshot.manifest.size for result in self._goldens)
@@ -140,9 +149,9 @@ class FarmSession:
             orders.append(wire.DatabaseOrder(announce, ring, reset))
             self._recorder.golden(result)
         for result in self._goldens:
-            self._say(describe(result))
+            self._teller.say(describe(result))
             for note in result.notes:
-                self._say(f"        {result.name}: {note}")
+                self._teller.say(f"        {result.name}: {note}")
         hub.serve(broadcast, tuple(orders))
 
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -150,20 +159,28 @@ class FarmSession:
         del session
         return True
 
+    def pytest_warning_recorded(self, warning_message: WarningMessage, when: str) -> None:
+        """Remember our own warnings: workers configure and collect what we do."""
+        if when != "runtest":
+            self._replay.heard(warning_message)
+
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Replay what the workers report until all is done."""
         farm = self._running_farm()
         try:
             while not farm.done:
                 farm.step()
-                self._obey(session)
-        except KeyboardInterrupt:
-            self._say("interrupted: the workers are being ended")
+                self._obey()
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self._broken = not interrupted
+            if interrupted:
+                self._teller.say("interrupted: the workers are being ended")
             farm.abort()
-            self._recorder.unrun(farm.unrun, "the run was interrupted")
+            self._recorder.unrun(map(nodeid_of, farm.unrun), "the run was interrupted")
             raise
         if farm.unrun and not self._recorder.report.unrun:
-            self._recorder.unrun(farm.unrun, self._stop_reason(session))
+            self._recorder.unrun(map(nodeid_of, farm.unrun), self._stop_reason())
         if self._verdict is not None:
             raise self._verdict
         if session.shouldfail:
@@ -172,23 +189,37 @@ class FarmSession:
             raise session.Interrupted(session.shouldstop)
         return True
 
-    def _obey(self, session: pytest.Session) -> None:
+    def _obey(self) -> None:
         """Stop the farm when pytest, or a plugin, wants to stop."""
-        if reason := self._stop_reason(session):
+        if reason := self._stop_reason():
             self._running_farm().stop(reason)
 
-    def _stop_reason(self, session: pytest.Session) -> str:
-        return str(self._verdict or session.shouldfail or session.shouldstop or "")
+    def _stop_reason(self) -> str:
+        return str(self._verdict or self._session.shouldfail or self._session.shouldstop or "")
+
+    def _end(self, verdict: BaseException) -> None:
+        """End the run as this exception says, with nothing more begun; the first one counts."""
+        if self._verdict is None:
+            self._verdict = verdict
+        self._obey()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> object:
         """Leave no process and no file behind, whatever ended the session."""
         try:
-            if self._internal_error:
-                session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-            return (yield)
+            result = yield
+            self._remember_nodeids()
+            return result
         finally:
             self.close()
+
+    def _remember_nodeids(self) -> None:
+        """Let `--nf` know these items next time; pytest remembers what it has collected itself."""
+        cache: pytest.Cache | None = getattr(self._config, "cache", None)
+        if cache is not None and self._replay.indexes:
+            known = set(cast("list[str]", cache.get("cache/nodeids", [])))
+            if not known.issuperset(seen := set(map(nodeid_of, self._replay.indexes))):
+                cache.set("cache/nodeids", sorted(known | seen))
 
     def pytest_unconfigure(self) -> None:
         """Leave nothing behind also where the session did not get so far as to start."""
@@ -219,11 +250,13 @@ class FarmSession:
                 "testrunuid": self._testrun,
                 "mainargv": list(sys.argv),
             },
+            self._node_manager,
         )
         self._nodes[worker] = node
-        self._call_node_hook("pytest_configure_node", node=node)
+        self._config.hook.pytest_configure_node(node=node)
         factory = getattr(self._config, "_tmp_path_factory", None)
         base_temp = None if factory is None else str(factory.getbasetemp() / f"popen-{worker}")
+        given = self._config.invocation_params
         return WorkerSpec(
             worker=worker,
             files=WorkerFiles(str(folder.path), worker),
@@ -233,263 +266,173 @@ class FarmSession:
             pulse=_PULSE,
             sensors=self._settings.sensors == "on",
             job=PytestJob(
-                args=tuple(os.fspath(arg) for arg in self._config.invocation_params.args),
+                args=tuple(os.fspath(arg) for arg in given.args),
+                plugins=tuple(plugin for plugin in given.plugins or () if isinstance(plugin, str)),
+                directory=str(given.dir),
                 worker_input=node.workerinput,
                 base_temp=base_temp,
-                sys_path=_SYS_PATH,
+                sys_path=self._sys_path,
                 prog=Path(sys.argv[0]).name,
             ),
         )
 
     def arrived(self, worker: str, message: FromWorker) -> None:
         """Hand a worker's message to pytest."""
+        if self._broken:
+            return
+        node = self._nodes[worker]
         self._recorder.arrived(worker, message)
         match message:
             case wire.Hello():
-                self._hello(worker, message)
+                node.connected(message)
+                if not self._goldens:
+                    self._became_ready(worker)
+                self._config.hook.pytest_testnodeready(node=node)
+            case wire.SnapshotRestored():
+                if self._recorder.restored(worker) >= len(self._goldens):
+                    self._became_ready(worker)
             case wire.CollectReported(report=data):
-                self._collect_reported(data)
+                self._replay.collect_reported(data)
             case wire.WarningRecorded():
-                self._warned(message)
+                self._replay.warned(message)
             case wire.Collected():
-                self._worker_collected(worker, message)
+                self._worker_collected(node, message)
             case wire.ItemStarted(key=key, location=location):
-                self._locations[key] = location
-                self._config.hook.pytest_runtest_logstart(nodeid=nodeid_of(key), location=location)
-            case wire.ItemFinished():
-                self._item_finished(worker, message)
+                self._replay.started(key, location)
+            case wire.ItemFinished(key=key):
+                self._announce_ready(now=True)
+                outcomes = self._replay.finished(node, key, message.reports)
+                self._recorder.finished(nodeid_of(key), worker, message, outcomes)
+                self._obey()
             case wire.Stopping(reason=reason, failed=failed):
                 if failed:
                     self._session.shouldfail = self._session.shouldfail or reason
                 else:
                     self._session.shouldstop = self._session.shouldstop or reason
             case wire.SessionEnded():
-                self._session_ended(worker, message)
+                self._session_ended(node, message)
             case wire.WorkerFailed():
                 self._worker_failed(worker, message)
             case _:
                 pass
 
-    def _hello(self, worker: str, hello: wire.Hello) -> None:
-        node = self._nodes[worker]
-        node.workerinfo.update(
-            version=hello.python,
-            version_info=tuple(sys.version_info),
-            sysplatform=sys.platform,
-            platform=hello.platform,
-            executable=hello.executable,
-            cwd=hello.cwd,
-        )
-        self._call_node_hook("pytest_testnodeready", node=node)
+    def _became_ready(self, worker: str) -> None:
+        self._ready.add(worker)
+        self._ready_at = time.monotonic()
+        self._announce_ready()
 
-    def _collect_reported(self, data: bytes) -> None:
-        """Replay a failed or skipped collector once, though every worker reports it."""
-        for report in replay.reports(self._config, data):
-            identity = (report.nodeid, str(report.longrepr))
-            if identity not in self._collect_failures:
-                self._collect_failures.add(identity)
-                self._config.hook.pytest_collectreport(report=report)
-
-    def _warned(self, message: wire.WarningRecorded) -> None:
-        """Replay a warning; one of configuration or collection once for all workers."""
-        warning = replay.warning_message(message.warning)
-        if message.when != "runtest":
-            identity = (str(warning.message), warning.filename, warning.lineno)
-            if identity in self._seen_warnings:
-                return
-            self._seen_warnings.add(identity)
-        self._config.hook.pytest_warning_recorded.call_historic(
-            kwargs={
-                "warning_message": warning,
-                "when": message.when,
-                "nodeid": message.nodeid,
-                "location": message.location,
-            }
-        )
-
-    def _worker_collected(self, worker: str, message: wire.Collected) -> None:
+    def _worker_collected(self, node: WorkerNode, message: wire.Collected) -> None:
         keys = [item.key for item in message.items]
-        self._collected.add(worker)
-        if not self._indexes:
-            self._indexes = {key: index for index, key in enumerate(keys)}
+        if not self._collected:
+            self._collected = True
+            self._replay.collected(keys)
             self._session.testscollected = len(keys)
-            reporter = self._reporter()
-            if reporter is not None and message.deselected:
-                reporter.stats.setdefault("deselected", []).extend(message.deselected)
-        self._call_node_hook(
-            "pytest_xdist_node_collection_finished",
-            node=self._nodes[worker],
-            ids=[nodeid_of(key) for key in keys],
+            self._teller.deselected(message.deselected)
+        self._config.hook.pytest_xdist_node_collection_finished(
+            node=node, ids=[nodeid_of(key) for key in keys]
         )
         errors = self._session.testsfailed
         if message.errors and not self._config.getoption("continue_on_collection_errors"):
             plural = "s" if errors != 1 else ""
-            self._verdict = self._session.Interrupted(f"{errors} error{plural} during collection")
-        if len(self._collected) >= self._workers:
-            self._announce_ready()
-
-    def _item_finished(self, worker: str, message: wire.ItemFinished) -> None:
-        key, node = message.key, self._nodes[worker]
+            self._end(self._session.Interrupted(f"{errors} error{plural} during collection"))
         self._announce_ready()
-        found = replay.item_reports(
-            self._config, message.reports, node, self._testrun, self._indexes[key]
-        )
-        hook = self._config.hook
-        for report in found:
-            hook.pytest_runtest_logreport(report=report)
-        nodeid = nodeid_of(key)
-        hook.pytest_runtest_logfinish(nodeid=nodeid, location=self._location(key))
-        self._recorder.finished(nodeid, worker, message, [report.outcome for report in found])
+
+    def _session_ended(self, node: WorkerNode, message: wire.SessionEnded) -> None:
+        self._ended.add(node.gateway.id)
+        node.workeroutput = cast("dict[str, object]", plain.decode(message.output))
+        if message.reason:
+            # pytest.exit() or a KeyboardInterrupt of the test's own: it ends the whole run.
+            self._end(
+                pytest.exit.Exception(
+                    f"{node.gateway.id}: {message.reason}", returncode=message.exit_status
+                )
+            )
+
+    def _worker_failed(self, worker: str, message: wire.WorkerFailed) -> None:
+        self._recorder.failed(worker, message)
+        if message.usage:
+            # What pytest says itself needs no worker's name: it would be the same without one.
+            prefix = "" if worker in self._ended else f"worker {worker}: "
+            self._end(pytest.UsageError(prefix + message.message))
+        elif message.stage == "pytest":
+            self._replay.internal_error(worker, message.message)
+            self._end(
+                pytest.exit.Exception(
+                    f"an internal error in worker {worker}",
+                    returncode=pytest.ExitCode.INTERNAL_ERROR,
+                )
+            )
 
     def crashed(self, key: str, died: Died, seconds: float) -> None:
         """Report an item that killed its worker: this is its outcome."""
-        nodeid = nodeid_of(key)
-        report = replay.crash_report(
-            nodeid, self._location(key), died, seconds, self._settings.test_timeout
+        if self._broken:
+            return
+        self._announce_ready(now=True)
+        self._replay.crashed(
+            self._nodes[died.worker],
+            key,
+            died,
+            seconds=seconds,
+            limit=self._settings.test_timeout,
         )
-        vars(report).update(
-            node=self._nodes[died.worker],
-            worker_id=died.worker,
-            testrun_uid=self._testrun,
-            item_index=self._indexes.get(key, 0),
-            farm_crash=True,
-        )
-        self._announce_ready()
-        hook = self._config.hook
-        hook.pytest_handlecrashitem(crashitem=nodeid, report=report, sched=None)
-        hook.pytest_runtest_logreport(report=report)
-        hook.pytest_runtest_logfinish(nodeid=nodeid, location=report.location)
-        self._recorder.crashed(nodeid, died, seconds)
+        self._recorder.crashed(nodeid_of(key), died, seconds)
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Tell plugins that a worker is gone, and keep what it said about its end."""
         expected = orderly and (died.exit_code == 0 or died.killed is KillReason.ENDING)
-        error = None if expected else _end_of(died)
+        error = None if expected else terminal.end_of(died)
         if error is not None and not self._running_farm().stopping:
             self._recorder.death(worker, error)
             if died.record.phase not in RUNNING:
-                self._tell(worker, f"its process ended: {error}")
-        self._call_node_hook("pytest_testnodedown", node=self._nodes[worker], error=error)
+                self._teller.tell(worker, f"its process ended: {error}")
+        if not self._broken:
+            self._config.hook.pytest_testnodedown(node=self._nodes[worker], error=error)
 
     def printed(self, worker: str, lines: tuple[str, ...]) -> None:
         """Show what a worker wrote past pytest's capture (all of it, with `-s`)."""
-        reporter = self._reporter()
-        if reporter is None:
-            return
-        reporter.ensure_newline()
-        for line in lines:
-            reporter.write_line(f"[{worker}] {line}")
+        self._teller.printed(worker, lines)
 
     def noticed(self, worker: str, what: str) -> None:
         """Keep what is odd for the report, and tell it."""
         self._recorder.notice(f"{worker}: {what}")
-        self._tell(worker, what)
+        self._teller.tell(worker, what)
 
     def differ(self, difference: CollectionsDiffer) -> None:
         """Stop with a usage error that shows where two collections differ."""
-        self._verdict = pytest.UsageError(_difference(difference))
+        self._verdict = self._verdict or pytest.UsageError(terminal.difference(difference))
 
     def gave_up(self, reason: str, unrun: tuple[str, ...]) -> None:
         """End the run: nobody is left to run these items."""
-        self._recorder.unrun([nodeid_of(key) for key in unrun], reason)
+        self._recorder.unrun(map(nodeid_of, unrun), reason)
         if self._verdict is None:
             last_words = self._recorder.last_words()
             self._verdict = self._session.Interrupted(
                 f"{reason}\n{last_words}" if last_words else reason
             )
 
-    def _session_ended(self, worker: str, message: wire.SessionEnded) -> None:
-        node = self._nodes[worker]
-        node.workeroutput = cast("dict[str, object]", plain.decode(message.output))
-        if message.reason and not self._running_farm().stopping and self._verdict is None:
-            # pytest.exit() or a KeyboardInterrupt of the test's own: it ends the whole run.
-            self._verdict = pytest.exit.Exception(
-                f"{worker}: {message.reason}", returncode=message.exit_status
-            )
-
-    def _worker_failed(self, worker: str, message: wire.WorkerFailed) -> None:
-        self._recorder.failed(worker, message)
-        if message.stage == "pytest" and not message.usage:
-            self._internal_error = True
-            self._session.shouldstop = f"an internal error in worker {worker}"
-            if (reporter := self._reporter()) is not None:
-                for line in message.message.splitlines():
-                    reporter.write_line(f"INTERNALERROR> [{worker}] {line}")
-
     # ------------------------------------------------------------ telling
 
-    def _announce_ready(self) -> None:
-        """Say once how many workers are ready: when all are, or when the first result comes."""
-        if self._announced:
+    def _announce_ready(self, *, now: bool = False) -> None:
+        """Say once how many workers are ready: all of them, or those that are when results come."""
+        if self._announced or not (now or (self._collected and self._all_ready)):
             return
         self._announced = True
-        ready = len(self._collected)
-        verified = self._recorder.verified(len(self._goldens)) if self._goldens else None
-        seconds = time.monotonic() - self._began
-        self._say(terminal.ready_line(ready, self._workers, seconds, verified, len(self._indexes)))
-
-    def _say(self, line: str) -> None:
-        reporter = self._reporter()
-        if reporter is not None and self._config.get_verbosity() >= 0:
-            reporter.ensure_newline()
-            reporter.write_line(line)
-
-    def _tell(self, worker: str, what: str) -> None:
-        reporter = self._reporter()
-        if reporter is not None:
-            reporter.ensure_newline()
-            reporter.write_line(f"[{worker}] {what}", yellow=True)
-
-    def _reporter(self) -> TerminalReporter | None:
-        return cast(
-            "TerminalReporter | None", self._config.pluginmanager.get_plugin("terminalreporter")
+        verified = len(self._ready) if self._goldens else None
+        seconds = self._ready_at - self._began
+        count = len(self._replay.indexes)
+        self._teller.say(
+            terminal.ready_line(len(self._ready), self._workers, seconds, verified, count)
         )
 
-    def _location(self, key: str) -> Location:
-        nodeid = nodeid_of(key)
-        return self._locations.get(key) or (nodeid.partition("::")[0], None, nodeid)
+    @property
+    def _all_ready(self) -> bool:
+        return len(self._ready) >= self._workers
 
     def _running_farm(self) -> Farm:
         if self._farm is None:
             raise RuntimeError("the farm was used before the session started")
         return self._farm
 
-    def _call_node_hook(self, name: str, **arguments: object) -> None:
-        hook = getattr(self._config.hook, name)
-        if name == "pytest_xdist_setupnodes":
-            arguments["config"] = self._config
-        hook(**arguments)
-
-
-def nodeid_of(key: str) -> str:
-    """Return the node id in an item's key, which has a counter where node ids repeat."""
-    return key.partition("\x00")[0]
-
 
 def _option(config: pytest.Config, name: str) -> object:
     return getattr(config.option, name, None)
-
-
-def _end_of(died: Died) -> str:
-    doing = died.record.phase.name.lower()
-    subject = f" {died.record.subject}" if died.record.subject else ""
-    killed = f" (killed by the farm: {died.killed})" if died.killed else ""
-    return f"{died.cause}{killed} while {doing}{subject}"
-
-
-def _difference(difference: CollectionsDiffer) -> str:
-    first, other = difference.first_worker, difference.other_worker
-    lines = [f"workers {first} and {other} collected different tests, so they can't share them"]
-    if difference.reordered:
-        lines.append(
-            f"the same tests in another order, from number {difference.first_difference + 1} on: "
-            "parametrize with a list (or sorted(...)) rather than a set, and keep random values "
-            "and object addresses out of test ids"
-        )
-    for keys, who in ((difference.missing, first), (difference.extra, other)):
-        if keys:
-            lines.append(f"only {who} has:")
-            lines += [f"  {nodeid_of(key)}" for key in keys[:_DIFFERENCES]]
-            if len(keys) > _DIFFERENCES:
-                lines.append(f"  … and {len(keys) - _DIFFERENCES} more")
-    return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Literal
@@ -13,9 +14,16 @@ def worker_count(config: pytest.Config, wanted: int | Literal["auto", "logical"]
     """Return a number of workers; a hook of a conftest or plugin may decide what "auto" is."""
     if isinstance(wanted, int):
         return wanted
-    decided = config.hook.pytest_xdist_auto_num_workers(config=config)
-    if isinstance(decided, int) and not config.pluginmanager.hasplugin("xdist"):
+    manager = config.pluginmanager
+    # xdist's own answer is its last resort, as ours below is.
+    hook = manager.subset_hook_caller(
+        "pytest_xdist_auto_num_workers", [manager.get_plugin("xdist")]
+    )
+    decided = hook(config=config)
+    if isinstance(decided, int):
         return max(1, decided)
+    with contextlib.suppress(ValueError):
+        return max(1, int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", "")))
     return processors() if wanted == "logical" else cores()
 
 

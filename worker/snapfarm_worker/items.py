@@ -186,7 +186,8 @@ class ItemRunner:
         live = getattr(logging, "log_cli_handler", None)
         if isinstance(live, _LiveLoggingStreamHandler):
             # Its stream is a reporter: it writes section lines too.
-            live.setStream(TerminalReporter(self._config, sys.__stdout__))
+            reporter = TerminalReporter(self._config, sys.__stdout__)
+            live.setStream(reporter)  # type: ignore[arg-type]  # as pytest has it
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Tell the coordinator that pytest itself, or a plugin, failed in this worker."""
@@ -395,6 +396,11 @@ def unique_keys(nodeids: Iterable[str]) -> list[str]:
         seen[nodeid] += 1
         keys.append(nodeid if seen[nodeid] == 1 else f"{nodeid}\x00{seen[nodeid]}")
     return keys
+
+
+def nodeid_of(key: str) -> str:
+    """Return the node id in an item's key."""
+    return key.partition("\x00")[0]
 
 
 def _described(value: object, path: str) -> object:

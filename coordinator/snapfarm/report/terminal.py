@@ -1,11 +1,14 @@
-"""What a run prints of its databases and anomalies: lines of text from the run's report."""
+"""What a run prints of its databases, workers and anomalies, as lines of text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from snapfarm.dispatch import CollectionsDiffer
+from snapfarm.hub import Died
 from snapfarm.report.model import RunReport, WorkerLine
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind
+from snapfarm_worker.items import nodeid_of
 
 #: Anomalies of one kind that are listed; the JSON report has all.
 _LISTED = 10
@@ -83,3 +86,30 @@ def not_run_lines(report: RunReport) -> Iterator[str]:
         yield f"  {nodeid}"
     if count > _LISTED * 2:
         yield f"  … and {count - _LISTED * 2} more; --farm-report FILE has all of them"
+
+
+def end_of(died: Died) -> str:
+    """Return how a worker's process ended, and what it was doing."""
+    doing = died.record.phase.name.lower()
+    subject = f" {died.record.subject}" if died.record.subject else ""
+    killed = f" (killed by the farm: {died.killed})" if died.killed else ""
+    return f"{died.cause}{killed} while {doing}{subject}"
+
+
+def difference(found: CollectionsDiffer) -> str:
+    """Return the text of a usage error that shows where two workers' collections differ."""
+    first, other = found.first_worker, found.other_worker
+    lines = [f"workers {first} and {other} collected different tests, so they can't share them"]
+    if found.reordered:
+        lines.append(
+            f"the same tests in another order, from number {found.first_difference + 1} on: "
+            "parametrize with a list (or sorted(...)) rather than a set, and keep random values "
+            "and object addresses out of test ids"
+        )
+    for keys, who in ((found.missing, first), (found.extra, other)):
+        if keys:
+            lines.append(f"only {who} has:")
+            lines += [f"  {nodeid_of(key)}" for key in keys[:_LISTED]]
+            if len(keys) > _LISTED:
+                lines.append(f"  … and {len(keys) - _LISTED} more")
+    return "\n".join(lines)

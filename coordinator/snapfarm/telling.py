@@ -1,0 +1,64 @@
+"""What a farm says on pytest's terminal while it runs, if there is one."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pytest
+    from _pytest.terminal import TerminalReporter
+
+
+class Deselected:
+    """Stands in pytest's statistics for an item that workers deselected; plugins look into them."""
+
+    def __init__(self, nodeid: str) -> None:
+        self.nodeid = nodeid
+
+    def __repr__(self) -> str:
+        return f"<Deselected {self.nodeid}>"
+
+
+class Teller:
+    """Writes lines between pytest's own; without a terminal reporter, only what workers printed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def say(self, line: str) -> None:
+        """Tell of the farm's progress; not with `-q`."""
+        reporter = self._reporter()
+        if reporter is not None and self._config.get_verbosity() >= 0:
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+    def tell(self, worker: str, what: str) -> None:
+        """Tell what the user should know of a worker."""
+        reporter = self._reporter()
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(f"[{worker}] {what}", yellow=True)
+
+    def printed(self, worker: str, lines: Iterable[str]) -> None:
+        """Show what a worker wrote past pytest's capture (all of it, with `-s`)."""
+        reporter = self._reporter()
+        if reporter is None:
+            sys.stdout.writelines(f"[{worker}] {line}\n" for line in lines)
+            return
+        reporter.ensure_newline()
+        for line in lines:
+            reporter.write_line(f"[{worker}] {line}")
+
+    def deselected(self, nodeids: Iterable[str]) -> None:
+        """Count what workers deselected."""
+        reporter = self._reporter()
+        if reporter is not None and (items := [Deselected(nodeid) for nodeid in nodeids]):
+            reporter.pytest_deselected(cast("list[pytest.Item]", items))
+
+    def _reporter(self) -> TerminalReporter | None:
+        return cast(
+            "TerminalReporter | None", self._config.pluginmanager.get_plugin("terminalreporter")
+        )
