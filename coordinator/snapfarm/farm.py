@@ -98,6 +98,8 @@ class Farm:
         self._first: set[str] = set()
         #: First workers for which the end came before their collection.
         self._end_when_collected: set[str] = set()
+        #: Until when each of those must have collected.
+        self._collect_by: dict[str, float] = {}
         self._deaths: dict[str, Died] = {}
         #: How long the item of the last death had run.
         self._seconds = 0.0
@@ -181,6 +183,7 @@ class Farm:
         match message:
             case wire.Collected(items=items):
                 self._collected.add(worker)
+                self._collect_by.pop(worker, None)
                 self._owner.arrived(worker, message)
                 self._known.update(item.key for item in items)
                 collected = tuple(dispatch.Item(item.key, item.group) for item in items)
@@ -223,6 +226,7 @@ class Farm:
         ended = self._exit_by.pop(worker, None) is not None
         orderly = ended or died.killed is KillReason.ENDING
         self._starting.pop(worker, None)
+        self._collect_by.pop(worker, None)
         # A test that ends its whole session, by pytest.exit() say, has not killed its worker.
         running = None if ended else self._running_item(died)
         key, since = self._running.pop(worker, (running, self._clock()))
@@ -261,6 +265,8 @@ class Farm:
                 if worker in self._first and not self.stopping:
                     # The others were quicker than its collection; that must still be compared.
                     self._end_when_collected.add(worker)
+                    if self._limits.start:
+                        self._collect_by[worker] = self._clock() + self._limits.start
                 else:
                     # It has run nothing, so there is nothing to tear down, and it would not
                     # listen before it has imported and collected everything.
@@ -288,6 +294,7 @@ class Farm:
         try:
             self._hub.launch(self._owner.specify(worker))
         except LaunchError as error:
+            self._starting.pop(worker)
             self._owner.noticed(worker, str(error))
             self._decide(dispatch.WorkerLost(worker, phase="launch"))
         return worker
@@ -295,7 +302,8 @@ class Farm:
     # ------------------------------------------------------------ time limits
 
     def _wait(self, timeout: float) -> float:
-        deadlines = [*self._start_by().values(), *self._exit_by.values()]
+        limits = (self._start_by(), self._collect_by, self._exit_by)
+        deadlines = [deadline for limit in limits for deadline in limit.values()]
         if self._limits.item:
             deadlines += [since + self._limits.item for _key, since in self._running.values()]
         if self._stop_by is not None:
@@ -325,6 +333,14 @@ class Farm:
         for worker, deadline in self._start_by().items():
             if now >= deadline:
                 self._hub.kill(worker, KillReason.START, stacks=True)
+        for worker in [worker for worker, end in self._collect_by.items() if now >= end]:
+            del self._collect_by[worker]
+            self._hub.kill(worker, KillReason.ENDING, stacks=True)
+            self._owner.noticed(
+                worker,
+                f"everything else had been done for {self._limits.start:g} s when it was still "
+                "collecting: it was ended, and its collection was not compared",
+            )
         for worker, deadline in self._exit_by.items():
             if now >= deadline:
                 self._hub.kill(worker, KillReason.ENDING, stacks=True)

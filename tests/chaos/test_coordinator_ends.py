@@ -250,3 +250,17 @@ def test_a_coordinator_that_was_stopped_for_a_while_goes_on(tmp_path: Path) -> N
     assert run.exit_code == 0
     assert run.counts == {"passed": 2}
     assert "no sign of life" not in run.output
+
+
+def test_ctrl_c_at_a_terminal_reaches_workers_that_have_just_been_started(tmp_path: Path) -> None:
+    suite = Suite(tmp_path, {"test_it.py": WAITING})
+    with suite.started() as running:
+        wait_for(
+            "a worker process",
+            lambda: any("spawn_main" in line for line in running.processes().values()),
+        )
+        # As a terminal does: to the coordinator and all that has no session of its own yet.
+        os.killpg(running.process.pid, signal.SIGINT)
+        run = running.wait()
+    assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    assert "spawn_main" not in run.output, "a worker's traceback"

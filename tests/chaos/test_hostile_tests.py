@@ -169,7 +169,7 @@ def test_what_a_test_leaves_running_does_not_outlive_the_run(tmp_path: Path, wha
     assert run.counts == {"passed": 5}
 
 
-def test_nobody_waits_for_a_slow_start(tmp_path: Path) -> None:
+def test_who_starts_slowly_finds_everything_done(tmp_path: Path) -> None:
     suite = _suite(tmp_path, "def test_it(): pass\n")
     suite.write(
         {
@@ -184,6 +184,22 @@ def test_nobody_waits_for_a_slow_start(tmp_path: Path) -> None:
     assert run.exit_code == 0
     assert run.counts == {"passed": 6}
     assert {item["worker"] for item in run.items} == {"gw0"}
+
+
+def test_nobody_waits_for_a_worker_that_never_collects(tmp_path: Path) -> None:
+    suite = _suite(
+        tmp_path, "def test_it(): pass\n", farm='start_method = "fork"\nstart_timeout = 3\n'
+    )
+    suite.write(
+        {
+            "conftest.py": "import os, threading\n"
+            "if os.environ.get('PYTEST_XDIST_WORKER') == 'gw1': threading.Event().wait()\n"
+        }
+    )
+    run = suite.run()
+    assert run.exit_code == 0
+    assert run.counts == {"passed": 5}
+    assert "[gw1] everything else had been done for 3 s" in run.output
 
 
 def test_a_crash_in_session_teardown_is_told(tmp_path: Path) -> None:

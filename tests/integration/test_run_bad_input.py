@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -332,15 +331,33 @@ def test_a_worker_that_is_stopped_before_it_is_ready_is_given_up(tmp_path: Path)
     suite = Suite(tmp_path, {"test_rows.py": ROWS, **SCHEMA})
     suite.write(
         {
-            "farm.toml": "start_timeout = 5\n" + SCHEMA["farm.toml"],
-            # Loaded by the interpreter itself, before anything of a worker has begun.
-            "sitecustomize.py": "import os, sys\n"
-            "if 'spawn_main' in ' '.join(sys.orig_argv) and not os.path.exists('stopped'):\n"
-            "    open('stopped', 'w').close()\n"
-            f"    os.kill(os.getpid(), {int(signal.SIGSTOP)})\n",
+            "farm.toml": 'start_method = "fork"\nstart_timeout = 3\n' + SCHEMA["farm.toml"],
+            # The first process that the coordinator forks is stopped before it does anything.
+            "conftest.py": "import os, pathlib, signal\n"
+            "def stop_first():\n"
+            "    try: pathlib.Path('stopped').touch(exist_ok=False)\n"
+            "    except FileExistsError: return\n"
+            "    os.kill(os.getpid(), signal.SIGSTOP)\n"
+            "if 'PYTEST_XDIST_WORKER' not in os.environ:\n"
+            "    os.register_at_fork(after_in_child=stop_first)\n",
         }
     )
-    run = suite.run(python_path=tmp_path)
+    run = suite.run()
     assert run.exit_code == 0
     assert run.counts == {"passed": 4}
     assert "(killed by the farm: start) while starting" in run.output
+
+
+def test_a_worker_input_that_cannot_travel(tmp_path: Path) -> None:
+    suite = Suite(
+        tmp_path,
+        {
+            "conftest.py": "def pytest_configure_node(node):\n"
+            "    node.workerinput['numbers'] = (n for n in range(3))\n",
+            "test_one.py": "def test_one(): pass\n",
+        },
+    )
+    run = suite.run()
+    assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    assert "worker gw0 could not be started: TypeError: cannot pickle" in run.output
+    assert "every worker died before it was ready" in run.output

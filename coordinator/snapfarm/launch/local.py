@@ -27,8 +27,11 @@ class LocalWorker:
         try:
             with without_main(), _interrupts_held():
                 self._process.start()
-        except (OSError, ValueError) as error:
-            raise LaunchError(f"worker {spec.worker} could not be started: {error}") from error
+        except Exception as error:
+            # The system has no room for it, or what a hook put into `workerinput` can't travel.
+            raise LaunchError(
+                f"worker {spec.worker} could not be started: {type(error).__name__}: {error}"
+            ) from error
         # At its exit a process waits for all children that multiprocess knows of. A coordinator
         # that ends early must not: its workers only end once they see that it is gone.
         multiprocess.process._children.discard(self._process)  # noqa: SLF001  # no public way
