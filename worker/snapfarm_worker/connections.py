@@ -104,13 +104,17 @@ def uninstall() -> None:
 
 
 @functools.wraps(original_connect)
-def connect(database: object, *args: object, **kwargs: object) -> sqlite3.Connection:
+def _connect(database: object, *args: object, **kwargs: object) -> sqlite3.Connection:
     """Stand in for `sqlite3.connect`."""
     if _rings:
         found = find(database)
         if found is not None:
             return join(found[0], found[1], args, kwargs)
     return original_connect(database, *args, **kwargs)
+
+
+#: A class that takes it over as an attribute must not make a method of it, as of any function.
+connect: Callable[..., sqlite3.Connection] = staticmethod(_connect)
 
 
 def find(database: object) -> tuple[Joinable, str] | None:

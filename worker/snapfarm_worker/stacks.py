@@ -54,7 +54,7 @@ def callers() -> tuple[tuple[Frame, ...], bool]:
             ours.append((code.co_filename, frame.f_lineno, code.co_name))
             if len(ours) == _MAX_FRAMES:
                 break
-        elif not ours:
+        else:
             pooled = pooled or known[1]
             if len(others) < _MAX_FRAMES and not code.co_filename.startswith(_OWN):
                 others.append((code.co_filename, frame.f_lineno, code.co_name))
