@@ -11,11 +11,11 @@ import gc
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import msgspec
 
-from snapfarm_worker.members import Member, RingConnection, collect
+from snapfarm_worker.members import Member, RingConnection, RingCursor, collect
 from snapfarm_worker.stacks import forget_failed_frames
 
 _in_transaction: Callable[[sqlite3.Connection], bool] = (
@@ -41,12 +41,18 @@ class Blocker(msgspec.Struct, frozen=True):
 
 
 class Spared(msgspec.Struct, frozen=True):
-    """What held locks when the test began."""
+    """What held locks at some moment; above all, when the test began."""
 
     #: The members that were in a transaction.
     transactions: frozenset[Member] = frozenset()
     #: The cursors that existed, if the ring was locked.
     cursors: frozenset[weakref.ref[sqlite3.Cursor]] = frozenset()
+
+    def __or__(self, other: Spared) -> Spared:
+        return Spared(self.transactions | other.transactions, self.cursors | other.cursors)
+
+    def __sub__(self, other: Spared) -> Spared:
+        return Spared(self.transactions - other.transactions, self.cursors - other.cursors)
 
 
 def in_transaction(member: Member) -> bool:
@@ -84,10 +90,10 @@ def clear(members: list[Member], spared: Spared, is_free: Callable[[], bool]) ->
         if in_transaction(member):
             wide = member in spared.transactions
             found.append(
-                Blocker("transaction", member, wide, ended=not wide and _rolled_back(member))
+                Blocker("transaction", member, wide, ended=not wide and rolled_back(member))
             )
         elif member not in spared.transactions:
-            _rolled_back(member)  # harmless, and all that autocommit=False needs
+            rolled_back(member)  # harmless, and all that autocommit=False needs
     if is_free():
         return found
     forget_failed_frames()
@@ -100,11 +106,36 @@ def clear(members: list[Member], spared: Spared, is_free: Callable[[], bool]) ->
             for member in alive
             if member.ref() is None and not member.closed
         ]
+    found += [
+        Blocker("transaction", member, member.wide)
+        for member in members
+        if _may_hold_unseen(member)
+    ]
+    return found + end_cursors(members, spared)
+
+
+def held_from_before(blockers: list[Blocker]) -> bool:
+    """Tell whether only what began before the test still holds locks."""
+    holding = [each for each in blockers if not each.ended]
+    return bool(holding) and all(each.wide for each in holding)
+
+
+def end_cursors(members: Iterable[Member], spared: Spared) -> list[Blocker]:
+    """Close the unfinished cursors, as far as they aren't spared; return all that were found."""
+    found = []
     for cursor, member in _cursors(members):
         wide = weakref.ref(cursor) in spared.cursors
         if wide or _unfinished(cursor, member):
             found.append(Blocker("cursor", member, wide, ended=not wide and _ended(cursor, member)))
     return found
+
+
+def _may_hold_unseen(member: Member) -> bool:
+    """Tell whether a member can neither be asked nor rolled back, being another thread's."""
+    conn = member.ref()
+    return (
+        conn is not None and not member.closed and not member.autocommit and not rolled_back(member)
+    )
 
 
 def _always_in_transaction(conn: sqlite3.Connection, member: Member) -> bool:
@@ -114,7 +145,8 @@ def _always_in_transaction(conn: sqlite3.Connection, member: Member) -> bool:
         return not member.autocommit  # another thread's connection does not tell
 
 
-def _rolled_back(member: Member) -> bool:
+def rolled_back(member: Member) -> bool:
+    """Roll a member back; tell whether that was possible."""
     conn = member.ref()
     if conn is None or member.closed:
         return False
@@ -136,11 +168,17 @@ def _cursors(members: Iterable[Member]) -> list[tuple[sqlite3.Cursor, Member]]:
             connections.append(conn)
     if not connections:
         return []
+    # By its type alone: the `__class__` of a lazy proxy may raise.
+    cursors = [each for each in gc.get_referrers(*connections) if _is_cursor(each)]
     return [
-        (thing, owners[id(thing.connection)])
-        for thing in gc.get_referrers(*connections)
-        if isinstance(thing, sqlite3.Cursor) and id(getattr(thing, "connection", None)) in owners
+        (cursor, owners[id(cursor.connection)])
+        for cursor in cursors
+        if id(getattr(cursor, "connection", None)) in owners
     ]
+
+
+def _is_cursor(thing: object) -> TypeGuard[sqlite3.Cursor]:
+    return issubclass(type(thing), sqlite3.Cursor)
 
 
 def _unfinished(cursor: sqlite3.Cursor, member: Member) -> bool:
@@ -164,6 +202,8 @@ def _ended(cursor: sqlite3.Cursor, member: Member) -> bool:
     try:
         if not member.closed:
             sqlite3.Cursor.close(cursor)
+            if isinstance(cursor, RingCursor):
+                cursor.farm_ended = True
             return True
         # close() refuses since the connection is closed. Giving the cursor another connection
         # frees its statement, and with it what SQLite kept of the first one.

@@ -126,6 +126,8 @@ class Databases:
                 if self._sensors is not None:
                     retired = resets[name].tier == "retired"
                     self._sensors.blocked(ring, blockers, retired=retired)
+            else:
+                ring.leave()
         anomalies = self._sensors.finish() if self._sensors is not None else ()
         return TestDatabases(anomalies, resets)
 

@@ -152,6 +152,8 @@ class RingCursor(sqlite3.Cursor):
 
     #: Rows that earlier runs of a repeated `executemany` changed.
     _rows_before = 0
+    #: A reset closed it with rows left to fetch. These are gone; it can be used for other ones.
+    farm_ended = False
 
     @property
     def rowcount(self) -> int:
@@ -169,6 +171,10 @@ class RingCursor(sqlite3.Cursor):
             if not _overcome(self, error, again):
                 _tell(self, sql, error)
                 raise
+        except sqlite3.ProgrammingError:
+            if not self._revived():
+                raise
+            return self.execute(sql, parameters)
         try:
             member = self.connection.farm_member  # type: ignore[attr-defined]
         except AttributeError:
@@ -181,6 +187,7 @@ class RingCursor(sqlite3.Cursor):
         """Execute one statement for each set of parameters; a repeat loses and doubles none."""
         if self._rows_before:
             self._rows_before = 0
+        self._revived()
         member = _member_of(self)
         if member.patient:
             rows = patience.Rows(self, parameters)
@@ -204,6 +211,7 @@ class RingCursor(sqlite3.Cursor):
 
     def executescript(self, sql_script: str, /) -> Self:
         """Execute a script, statement by statement where any of them may meet a lock."""
+        self._revived()
         member = _member_of(self)
         try:
             if member.patient and isinstance(sql_script, str) and "\0" not in sql_script:
@@ -216,6 +224,15 @@ class RingCursor(sqlite3.Cursor):
         if member.alert and member.watcher is not None:
             member.watcher.executed(_ours(self), member, sql_script)
         return self
+
+    def _revived(self) -> bool:
+        if not self.farm_ended:
+            return False
+        self.farm_ended = False
+        factory, size = self.row_factory, self.arraysize
+        sqlite3.Cursor.__init__(self, self.connection)
+        self.row_factory, self.arraysize = factory, size
+        return True
 
 
 class RingConnection(sqlite3.Connection):

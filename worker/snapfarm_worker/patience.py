@@ -42,6 +42,12 @@ def is_table_lock(error: BaseException) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_LOCKED
 
 
+def is_any_lock(error: BaseException) -> bool:
+    """Tell whether an error is a lock, of whatever kind."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def overcome(
     budget: float,
     operation: Callable[[], object],

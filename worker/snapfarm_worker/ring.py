@@ -26,10 +26,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from snapfarm_worker import connections
-from snapfarm_worker.blockers import Blocker, Spared, clear, present
+from snapfarm_worker.blockers import Blocker, Spared, clear, held_from_before, present
+from snapfarm_worker.copies import renew
 from snapfarm_worker.courier import Courier, open_private
 from snapfarm_worker.errors import RingError, SnapshotTooLarge
 from snapfarm_worker.members import Member, Watcher
+from snapfarm_worker.patience import is_any_lock
 from snapfarm_worker.ringkind import FORMS, RingKind, check_support
 from snapfarm_worker.snapshot import Manifest, Snapshot, take
 
@@ -103,6 +105,8 @@ class Ring:
         self._verified = False
         self._members: set[Member] = set()
         self._spared = Spared()
+        #: What earlier tests left that ended without a reset.
+        self._owed = Spared()
         # From here on: None until the state is OPEN.
         self._manifest: Manifest | None = None
         self._courier: Courier | None = None
@@ -244,10 +248,11 @@ class Ring:
 
     def mark(self) -> None:
         """Spare from now on what holds locks at this moment: it is not the next test's."""
-        if self._sentinel is not None:
+        if self.is_open:
             with self._lock:
-                self._is_dirty()
-                self._spared = present(self.members(), locked=not self.is_free())
+                if self._sentinel is not None:
+                    self._is_dirty()
+                self._spared = self._holders() - self._owed
 
     def transactions(self) -> frozenset[Member]:
         """Return the members that are in a transaction."""
@@ -255,28 +260,34 @@ class Ring:
 
     def adopt(self, before: frozenset[Member]) -> None:
         """Spare also what was begun since `transactions()` said `before`: a wider fixture's."""
-        if self._sentinel is not None:
+        if self.is_open:
             with self._lock:
-                now = present(self.members(), locked=not self.is_free())
-                self._spared = Spared(
-                    self._spared.transactions | (now.transactions - before),
-                    self._spared.cursors | now.cursors,
-                )
+                now = self._holders() - self._owed
+                self._spared |= Spared(now.transactions - before, now.cursors)
+
+    def leave(self) -> None:
+        """A test ends without a reset: the next reset ends what this test leaves, as its own."""
+        if self.is_open:
+            with self._lock:
+                self._owed |= self._holders() - self._spared
 
     @property
     def spared(self) -> frozenset[Member]:
         """The members whose transactions are not the present test's."""
-        return self._spared.transactions
+        return self._spared.transactions | self._owed.transactions
+
+    def _holders(self) -> Spared:
+        return present(self.members(), locked=not self.is_free())
 
     def is_free(self) -> bool:
         """Tell whether no other connection holds any lock."""
         with self._lock:
+            if self._sentinel is None:
+                return True
             try:
                 self._ask("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                if _is_lock(error):
-                    return False
-                raise
+            except sqlite3.DatabaseError:
+                return False  # locked; or damaged, which only a new generation mends
             self._ask("ROLLBACK")
             return True
 
@@ -285,7 +296,7 @@ class Ring:
         with self._lock:
             try:
                 return self._ask("PRAGMA schema_version") if self._sentinel is not None else None
-            except sqlite3.OperationalError:
+            except sqlite3.DatabaseError:
                 return None
 
     def golden_columns(self) -> dict[str, frozenset[str]]:
@@ -306,53 +317,58 @@ class Ring:
         began = perf_counter()
         if self._state is _State.CLOSED:
             raise RingError(f"the ring {self.uri} is closed: it can't be reset")
-        if self._sentinel is None:
+        if self._state is _State.WAITING:
             return ResetOutcome("clean", 0.0), ()
         with self._lock:
-            blockers: list[Blocker] = []
-            free = self.is_free()
-            if not free:
-                blockers, free = self._clear()
-            tier = self._reset(blockers, free=free)
+            tier, blockers = self._reset()
+            self._owed = Spared()
         outcome = ResetOutcome(tier, perf_counter() - began, tuple(str(each) for each in blockers))
         return outcome, tuple(blockers)
 
-    def _clear(self) -> tuple[list[Blocker], bool]:
-        members = [m for m in self.members() if m.generation == self.generation]
-        blockers = clear(members, self._spared, self.is_free)
-        return blockers, self.is_free()
-
-    def _reset(
-        self, blockers: list[Blocker], *, free: bool
-    ) -> Literal["clean", "in-place", "retired"]:
+    def _reset(self) -> tuple[Literal["clean", "in-place", "retired"], list[Blocker]]:
+        if self._image is not None:
+            renewed, blockers = renew(self.members(), self._spared, self._image)
+            return "in-place" if renewed else "clean", blockers
+        blockers = []
+        free = self.is_free()
+        if not free:
+            members = [m for m in self.members() if m.generation == self.generation]
+            blockers = clear(members, self._spared, self.is_free)
+            free = self.is_free()
         dirty = self._is_dirty()
-        if free:
-            if self.kind is RingKind.SHARED_CACHE:
-                # These belong to the database here, not to the connection that set them.
-                self._ask("PRAGMA journal_mode = MEMORY")
-                self._ask(f"PRAGMA max_page_count = {self._page_limit}")
-            if not dirty:
-                return "clean"
-        elif not dirty and blockers and all(each.wide or each.ended for each in blockers):
-            # Nothing was committed, and who holds the lock did so before the test.
-            return "clean"
+        if free and self.kind is RingKind.SHARED_CACHE:
+            try:
+                dirty = self._set_back() or dirty
+            except sqlite3.DatabaseError:
+                free, dirty = False, True  # damaged
+        if not dirty and (free or held_from_before(blockers)):
+            # Nothing was committed, and who still holds a lock did so before the test.
+            return "clean", blockers
         if self._courier is None:
             raise RingError(
                 f"the ring {self.uri} can't be reset: it was restored with resettable=False"
             )
         if free and self._overwrite(self._courier):
-            return "in-place"
+            return "in-place", blockers
         self._retire()
-        return "retired"
+        return "retired", blockers
+
+    def _set_back(self) -> bool:
+        """Set back what belongs to a shared cache, not to the connection that set it.
+
+        Tells whether there was no journal: what was rolled back then stays, and no version tells.
+        """
+        journal = self._cursor.execute("PRAGMA journal_mode").fetchone()
+        self._ask("PRAGMA journal_mode = MEMORY")
+        self._ask(f"PRAGMA max_page_count = {self._page_limit}")
+        return bool(journal == ("off",))
 
     def _overwrite(self, courier: Courier) -> bool:
         assert self._sentinel is not None
         try:
             courier.deliver(self._sentinel)
-        except sqlite3.OperationalError as error:
-            if _is_lock(error):
-                return False  # somebody took a lock since we looked
-            raise
+        except sqlite3.DatabaseError:
+            return False  # damaged; or somebody took a lock since we looked
         self._baseline = self._seen = self._version()
         return True
 
@@ -465,9 +481,9 @@ class Ring:
     def _is_dirty(self) -> bool:
         try:
             self._seen = self._version()
-        except sqlite3.OperationalError as error:
-            if not _is_lock(error):
-                raise
+        except sqlite3.DatabaseError as error:
+            if not is_any_lock(error):
+                return True  # damaged
         return self._seen != self._baseline
 
     def _version(self) -> int:
@@ -482,8 +498,3 @@ class Ring:
 
     def _internal_uri(self, key: str) -> str:
         return FORMS[self.kind].format(key)
-
-
-def _is_lock(error: sqlite3.Error) -> bool:
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
