@@ -17,6 +17,8 @@ from snapfarm.config import (
     uri_variable,
 )
 from snapfarm.errors import ConfigError
+from snapfarm.golden import fingerprint
+from snapfarm.golden.builders import builders_of
 from snapfarm.golden_command import golden as golden_group
 
 REPOSITORY = Path(__file__).parents[2]
@@ -312,3 +314,24 @@ def test_the_reference_lists_every_key_with_its_variable_and_default() -> None:
         assert default == in_toml(getattr(defaults, key))
     for key, (_, default, _) in golden.items():
         assert default == in_toml(getattr(GoldenConfig(name="a"), key))
+
+
+def test_patterns_hold_in_a_folder_whose_name_looks_like_one(tmp_path: Path) -> None:
+    root = tmp_path / "job[1]*"
+    (root / "db").mkdir(parents=True)
+    for name in ("b.sql", "a.sql", "[odd].sql"):
+        (root / "db" / name).write_text("")
+    config = load(
+        root,
+        "[golden.a]\nschema = ['db/?.sql', 'db/[odd].sql', 'db/a.sql']\n"
+        "inputs = ['**/*.sql', 'db/b.sql']\n",
+    )
+    (golden,) = config.golden
+    assert [builder.title for builder in builders_of(config, golden)] == [
+        "db/a.sql",
+        "db/b.sql",
+        "db/[odd].sql",
+        "db/a.sql",
+    ]
+    inputs = {part for part in fingerprint(config, golden).parts if part.startswith("input")}
+    assert inputs == {"input db/a.sql", "input db/b.sql", "input db/[odd].sql"}

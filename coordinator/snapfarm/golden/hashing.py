@@ -21,10 +21,15 @@ def file_hash(path: Path) -> str:
 def matching(pattern: Path) -> list[Path]:
     """Return the files that a pattern (`*`, `?`, `[…]`, `**`) matches, sorted.
 
+    Names that exist stand for themselves, so a project may lie in a folder called `job[1]`.
     Compiled modules are left out: a build writes them, and they say no more than their sources.
     """
-    names = glob.glob(str(pattern), recursive=True)  # noqa: PTH207  (Path.glob wants a base)
-    found = [Path(name) for name in sorted(names)]
+    if pattern.is_file():
+        return [pattern]
+    base = next((folder for folder in pattern.parents if folder.is_dir()), Path(pattern.anchor))
+    rest = str(pattern.relative_to(base))
+    names = glob.glob(rest, root_dir=base, recursive=True)  # noqa: PTH207  (sorted as text)
+    found = [base / name for name in sorted(names)]
     return [path for path in found if "__pycache__" not in path.parts and path.is_file()]
 
 
