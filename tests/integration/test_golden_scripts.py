@@ -176,6 +176,14 @@ def test_a_script_that_is_not_utf8(tmp_path: Path) -> None:
         build_golden(tmp_path, schema=("bad.sql",))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+@pytest.mark.parametrize("text", ["SELECT 1;", "SELECT 'éü';"])
+def test_a_script_in_utf16_is_told_apart(tmp_path: Path, encoding: str, text: str) -> None:
+    (tmp_path / "s.sql").write_bytes(text.encode(encoding))
+    with pytest.raises(GoldenBuildError, match=r"s\.sql: seems to be UTF-16: convert .* to UTF-8$"):
+        build_golden(tmp_path, schema=("s.sql",))
+
+
 def test_violated_foreign_keys_are_listed(tmp_path: Path) -> None:
     write_files(
         tmp_path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ from snapfarm_worker.sqlscript import Statement, split
 
 #: Statements are shown up to this length in messages; a seed may insert megabytes at once.
 _SHOWN_CHARACTERS = 500
+
+#: Bytes of a script that show its encoding.
+_SAMPLE = 512
 
 
 def run_script(
@@ -51,6 +55,8 @@ def _text(path: Path, title: str) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise GoldenBuildError(f"{title}: can't be read: {error.strerror or error}") from error
+    if _is_utf16(data[:_SAMPLE]):
+        raise GoldenBuildError(f"{title}: seems to be UTF-16: convert the script to UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -58,6 +64,13 @@ def _text(path: Path, title: str) -> str:
         raise GoldenBuildError(
             f"{title}, line {line}: is not UTF-8 (byte {error.start}); convert the script to UTF-8"
         ) from None
+
+
+def _is_utf16(head: bytes) -> bool:
+    """Tell whether a text that begins so is UTF-16, as shells on Windows write it."""
+    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    # SQL is ASCII for the most part, and in UTF-16 each of its characters has a zero byte.
+    return marked or head.count(0) > len(head) // 3
 
 
 def _failed(title: str, statement: Statement, what: str) -> GoldenBuildError:
