@@ -6,14 +6,17 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from snapfarm import __version__
-from snapfarm.golden import GoldenResult
-from snapfarm.hub import Died
 from snapfarm.report.model import GoldenLine, ItemLine, RunReport
 from snapfarm_worker import wire
-from snapfarm_worker.anomaly import Anomaly
-from snapfarm_worker.wire import FromWorker
+
+if TYPE_CHECKING:
+    from snapfarm.golden import GoldenResult
+    from snapfarm.hub import Died
+    from snapfarm_worker.anomaly import Anomaly
+    from snapfarm_worker.wire import FromWorker
 
 #: Characters of a worker's last words that are shown.
 _LAST_WORDS = 4000

@@ -19,7 +19,6 @@ from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
 from snapfarm.errors import UserError
 from snapfarm.farm import Farm, Limits
-from snapfarm.golden import GoldenResult, describe, obtain
 from snapfarm.hub import Died, Hub, KillReason
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
@@ -27,7 +26,6 @@ from snapfarm.node import NodeManager, WorkerNode
 from snapfarm.recorder import RunRecorder
 from snapfarm.replay import Replay
 from snapfarm.report import terminal
-from snapfarm.store import SnapshotStore
 from snapfarm.telling import Teller
 from snapfarm_worker import plain, wire
 from snapfarm_worker.agent import WorkerFiles, WorkerSpec
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from warnings import WarningMessage
 
     from snapfarm.config import FarmConfig
+    from snapfarm.golden import GoldenResult
     from snapfarm_worker.wire import FromWorker
 
 #: Seconds between two pulses of a worker.
@@ -128,31 +127,24 @@ class FarmSession:
         self._serve_databases(self._hub)
 
     def _serve_databases(self, hub: Hub) -> None:
-        rebuild = bool(_option(self._config, "rebuild_golden"))
-        self._goldens = obtain(
+        if not self._settings.golden:
+            hub.serve(Broadcast(self._settings.chunk_size), ())
+            return
+        from snapfarm import serving  # a farm without databases does without it
+
+        served = serving.serve(
             self._settings,
-            rebuild=rebuild,
-            on_start=lambda golden: self._teller.say(f"golden  {golden.name}   is being built"),
+            rebuild=bool(_option(self._config, "rebuild_golden")),
             scratch=None if self._folder is None else self._folder.path,
+            on_start=lambda golden: self._teller.say(f"golden  {golden.name}   is being built"),
         )
-        store = SnapshotStore.sized_for(result.snapshot.manifest.size for result in self._goldens)
-        broadcast = Broadcast(self._settings.chunk_size)
-        orders = []
-        by_name = {golden.name: golden for golden in self._settings.golden}
-        for result in self._goldens:
-            store.put(result.snapshot)
-            manifest = result.snapshot.manifest
-            announce = broadcast.add(manifest, store.image(manifest.digest))
-            golden = by_name[result.name]
-            ring = golden.ring or self._settings.ring
-            reset = golden.reset or self._settings.reset
-            orders.append(wire.DatabaseOrder(announce, ring, reset))
+        self._goldens = served.goldens
+        for result in served.goldens:
             self._recorder.golden(result)
-        for result in self._goldens:
-            self._teller.say(describe(result))
+            self._teller.say(serving.describe(result))
             for note in result.notes:
                 self._teller.say(f"        {result.name}: {note}")
-        hub.serve(broadcast, tuple(orders))
+        hub.serve(served.broadcast, served.orders)
 
     def pytest_collection(self, session: pytest.Session) -> bool:
         """Collect nothing here: the workers do."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from snapfarm.dispatch import CollectionsDiffer
-from snapfarm.hub import Died
-from snapfarm.report.model import RunReport, WorkerLine
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind
 from snapfarm_worker.items import nodeid_of
+
+if TYPE_CHECKING:
+    from snapfarm.dispatch import CollectionsDiffer
+    from snapfarm.hub import Died
+    from snapfarm.report.model import RunReport, WorkerLine
 
 #: Anomalies of one kind that are listed; the JSON report has all.
 _LISTED = 10

@@ -1,0 +1,52 @@
+"""Makes a farm's golden databases ready to be sent: obtained, stored, announced.
+
+Imported only where a project declares databases: a farm without any needs no builder and no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from snapfarm.broadcast import Broadcast
+from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.golden import GoldenResult, describe, obtain
+from snapfarm.store import SnapshotStore
+from snapfarm_worker.wire import DatabaseOrder
+
+__all__ = ["Served", "describe", "serve"]
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What there is to send, and what each worker shall do with it, in declared order."""
+
+    goldens: tuple[GoldenResult, ...]
+    broadcast: Broadcast
+    orders: tuple[DatabaseOrder, ...]
+
+
+def serve(
+    settings: FarmConfig,
+    *,
+    rebuild: bool,
+    scratch: Path | None,
+    on_start: Callable[[GoldenConfig], None],
+) -> Served:
+    """Obtain all golden databases of a configuration. Raises UserError.
+
+    `scratch` is a folder for files of the builders; `on_start` is told of each build.
+    """
+    goldens = obtain(settings, rebuild=rebuild, on_start=on_start, scratch=scratch)
+    store = SnapshotStore.sized_for(result.snapshot.manifest.size for result in goldens)
+    broadcast = Broadcast(settings.chunk_size)
+    orders = []
+    for golden, result in zip(settings.golden, goldens, strict=True):
+        store.put(result.snapshot)
+        manifest = result.snapshot.manifest
+        announce = broadcast.add(manifest, store.image(manifest.digest))
+        orders.append(
+            DatabaseOrder(announce, golden.ring or settings.ring, golden.reset or settings.reset)
+        )
+    return Served(goldens, broadcast, tuple(orders))
