@@ -251,6 +251,7 @@ def test_a_wrong_marker_is_that_tests_error(run: Run, marker: str, message: str)
     )
     assert run.outcomes == {"test_wrong": "error", "test_right": "passed"}
     assert message in run.text("test_wrong")
+    assert [r.when for r in run.reports if r.failed] == ["setup"]
 
 
 def test_without_a_golden_database_fixtures_tell_how_to_declare_one(run: Run) -> None:

@@ -125,13 +125,18 @@ class DatabasePlugin:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin an attempt at an item."""
         self.databases.begin_test(item.nodeid)
+        return (yield)
+
+    # Inside of all wrappers: whose setup did not begin may fail in teardown, pytest's own included.
+    @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
+    def pytest_check_marks(self, item: pytest.Item) -> None:
+        """Fail an item whose marker is wrong."""
         try:
             mark = read_marks(item)
             if mark.database is not None:
                 self.databases.get(mark.database)
         except (MarkError, RingError) as error:
             pytest.fail(f"marker farm of {item.nodeid}: {error}", pytrace=False)
-        return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
