@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
 from snapfarm import __version__
-from snapfarm.golden_command import golden
+from snapfarm.errors import EXIT_INTERRUPTED, EXIT_USAGE
 from snapfarm.roles import CONFIGURED
 
 _RUN_EPILOG = """
@@ -32,7 +34,34 @@ RUN_OPTIONS = {
 }
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class FarmCommand(click.Group):
+    """The command group: exit codes as in pytest, and commands that are imported when called."""
+
+    def main(self, args: Sequence[str] | None = None, *_: object, **__: object) -> NoReturn:
+        """Run a command and exit: 4 after a usage error, where click would exit with 2."""
+        try:
+            status = super().main(args, standalone_mode=False)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(EXIT_USAGE)
+        except click.Abort:
+            sys.exit(EXIT_INTERRUPTED)
+        sys.exit(status)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*super().list_commands(ctx), "golden"})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; `golden` brings the builders with it, which `run` may not need."""
+        if cmd_name == "golden":
+            from snapfarm.golden_command import golden
+
+            return golden
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=FarmCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="farm")
 def main() -> None:
     """Run pytest suites in parallel, each test on a pristine copy of a golden SQLite database."""
@@ -72,8 +101,6 @@ def pytest_arguments(options: dict[str, str | None], rest: tuple[str, ...]) -> l
             arguments += [f"{option}={value}"]
     return arguments + list(rest)
 
-
-main.add_command(golden)
 
 if __name__ == "__main__":
     main()

@@ -193,8 +193,9 @@ def parse_farm(arguments: list[str]) -> None:
     command: click.Command = main
     rest = list(arguments)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        assert rest[0] in command.commands, f"farm has no command {rest[0]!r}"
-        command = command.commands[rest.pop(0)]
+        known = subcommands(command)
+        assert rest[0] in known, f"farm has no command {rest[0]!r}"
+        command = known[rest.pop(0)]
     if isinstance(command, click.Group) and not rest:
         return
     # A page may name a command without its arguments, as in "farm golden export".
@@ -223,6 +224,13 @@ def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
 
 
+def subcommands(group: click.Group) -> dict[str, click.Command]:
+    """Return the commands of a group by name, also those that are imported when called."""
+    context = click.Context(group)
+    found = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
+
+
 def known_options() -> set[str]:
     """Return the long options of `farm`, its commands and pytest."""
     known = {"--help"}
@@ -231,7 +239,7 @@ def known_options() -> set[str]:
         command = waiting.pop()
         known.update(option for each in command.params for option in each.opts)
         if isinstance(command, click.Group):
-            waiting += command.commands.values()
+            waiting += subcommands(command).values()
     parser = get_parser()
     for group in [*parser._groups, parser._anonymous]:
         known.update(name for option in group.options for name in option.names())
