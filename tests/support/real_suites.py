@@ -1,0 +1,302 @@
+"""Suites that nobody here wrote: how to obtain them, run them, and compare what came out.
+
+<cache>/jinja2-3.1.6/sdist/        the source distribution, checked against its hash
+<cache>/jinja2-3.1.6/source/       unpacked; the suite runs in here
+<cache>/jinja2-3.1.6/venv-3.11/    the project, its pinned requirements, this checkout
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+#: Where suites are kept between runs.
+CACHE = Path(os.environ.get("REAL_SUITES_CACHE") or CHECKOUT / ".farm" / "real")
+_REAL = CHECKOUT / "tests" / "real"
+_PLUGINS = _REAL / "plugin"
+#: Seconds that one run of a suite may take.
+_LIMIT = 900.0
+#: Variables that would choose other options, plugins or modules for the suite that is run.
+_FOREIGN = ("PYTEST_", "FARM_", "PYTHON", "VIRTUAL_ENV", "HYPOTHESIS_", "DJANGO_", "CI", "COV")
+
+#: One report: node id, phase (setup, call, teardown, collect), outcome.
+Outcome = tuple[str, str, str]
+Outcomes = collections.Counter[Outcome]
+
+
+class SuiteUnavailable(Exception):
+    """A suite could not be had or installed; the message says what to do about it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Suite:
+    """A project whose source distribution brings its tests."""
+
+    name: str
+    version: str
+    #: SHA-256 of the source distribution.
+    sha256: str
+    #: How many tests have an outcome: fewer mean that the suite was not really run.
+    tests: int
+    #: Whether it brings pytest settings; where not, an empty file keeps ours out.
+    own_settings: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: Tests whose outcomes differ between two plain runs, each with the reason: not compared.
+    flaky: Mapping[str, str] = field(default_factory=dict)
+    #: Tests that ask whether they are distributed, each with what then comes of it.
+    distributed: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        """The suite's folder in the cache."""
+        return CACHE / f"{self.name}-{self.version}"
+
+    @property
+    def requirements(self) -> Path:
+        """The file that pins all that the tests need."""
+        return _REAL / "requirements" / f"{self.name}.txt"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A suite that is ready to run."""
+
+    suite: Suite
+    source: Path
+    bin: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of one run of a suite."""
+
+    exit_status: int
+    outcomes: Outcomes
+    seconds: float
+    output: str
+
+    @property
+    def tests(self) -> int:
+        """How many tests have an outcome."""
+        return len({nodeid for nodeid, phase, _ in self.outcomes if phase != "collect"})
+
+
+_SKIPPED_IN_SETUP = (("setup", "skipped"), ("teardown", "passed"))
+
+JINJA2 = Suite(
+    name="jinja2",
+    version="3.1.6",
+    sha256="0137fb05990d35f1275a587e9aee6d56da821fc83491a0fb838183be43f66d6d",
+    tests=909,
+)
+CLICK = Suite(
+    name="click",
+    version="8.5.1",
+    sha256="9bbfada76703fd1d784b83eea012e3e8c6a001a876543ef104fa56aaaeb072b4",
+    tests=2459,
+)
+SQLITE_UTILS = Suite(
+    name="sqlite-utils",
+    version="4.2.1",
+    sha256="76114b6a5414714e6c70e5fa5c4781b301b590f6951b5da39c8cc60c21382ba1",
+    tests=1501,
+    own_settings=False,
+    # hypothesis then makes the same examples each time, and sets no deadline.
+    environment={"CI": "true"},
+)
+PYTEST_DJANGO = Suite(
+    name="pytest-django",
+    version="4.14.0",
+    sha256="26787dd3f422cfbab8f55b80a776e2edea7a11092cb74e960bef1312515708ef",
+    tests=242,
+    distributed={
+        # Both call pytest.skip("xdist in use") where config.workerinput is there.
+        "tests/test_fixtures.py::TestLiveServer::test_settings_before": _SKIPPED_IN_SETUP,
+        "tests/test_fixtures.py::TestLiveServer::test_settings_restored": _SKIPPED_IN_SETUP,
+    },
+)
+SUITES = (JINJA2, CLICK, SQLITE_UTILS, PYTEST_DJANGO)
+
+
+# ---------------------------------------------------------------- obtaining
+
+
+def prepare(suite: Suite) -> Prepared:
+    """Return a suite, downloaded and installed unless the cache has it. Raises SuiteUnavailable."""
+    home = suite.home
+    home.mkdir(parents=True, exist_ok=True)
+    sdist = _download(suite, home / "sdist")
+    source = home / "source"
+    if not source.exists():
+        _unpack(sdist, source)
+        if not suite.own_settings:
+            (source / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    venv = home / f"venv-{sys.version_info[0]}.{sys.version_info[1]}"
+    stamp = venv / "complete"
+    if not stamp.exists() or stamp.read_text("utf-8") != _installation(suite):
+        _install(suite, sdist, venv)
+        stamp.write_text(_installation(suite), "utf-8")
+    return Prepared(suite, source, venv / "bin")
+
+
+def _download(suite: Suite, folder: Path) -> Path:
+    found = sorted(folder.glob("*.tar.gz"))
+    if found and hashlib.sha256(found[0].read_bytes()).hexdigest() == suite.sha256:
+        return found[0]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    pinned = folder / "pinned.txt"
+    pinned.write_text(f"{suite.name}=={suite.version} --hash=sha256:{suite.sha256}\n", "utf-8")
+    _pip(
+        suite,
+        "obtain its source distribution",
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", suite.name,
+         "--require-hashes", "--dest", str(folder), "-r", str(pinned)],
+    )  # fmt: skip
+    return next(folder.glob("*.tar.gz"))
+
+
+def _unpack(sdist: Path, source: Path) -> None:
+    """Unpack a source distribution so that the folder is there whole, or not at all."""
+    with tempfile.TemporaryDirectory(dir=source.parent) as partial:
+        with tarfile.open(sdist) as archive:
+            archive.extractall(partial, filter="data")
+        (top,) = Path(partial).iterdir()
+        top.rename(source)
+
+
+def _install(suite: Suite, sdist: Path, venv: Path) -> None:
+    shutil.rmtree(venv, ignore_errors=True)
+    _pip(suite, "make its virtual environment", [sys.executable, "-m", "venv", str(venv)])
+    _pip(
+        suite,
+        "install it with its tests' requirements and this checkout",
+        [str(venv / "bin" / "python"), "-m", "pip", "install",
+         "-r", str(suite.requirements), "-e", str(CHECKOUT), str(sdist)],
+    )  # fmt: skip
+
+
+def _installation(suite: Suite) -> str:
+    """Return what an environment is made from; one made from anything else is made again."""
+    parts = (suite.sha256, suite.requirements.read_text("utf-8"), sys.version, str(CHECKOUT))
+    packaging = (CHECKOUT / "pyproject.toml").read_text("utf-8").partition("[tool.")[0]
+    return hashlib.sha256("\0".join((*parts, packaging)).encode()).hexdigest()
+
+
+def _pip(suite: Suite, purpose: str, command: list[str]) -> None:
+    """Run pip, or what prepares for it. Raises SuiteUnavailable."""
+    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise SuiteUnavailable(
+            f"could not {purpose}: {suite.name} {suite.version}; suites of others need a package "
+            f"index that pip can reach, or a filled cache in {CACHE}\n"
+            f"the command was: {' '.join(command)}\n{said}"
+        )
+
+
+# ---------------------------------------------------------------- running
+
+
+def run_plain(prepared: Prepared, *options: str) -> Run:
+    """Run a suite with pytest alone."""
+    return _run(prepared, [str(prepared.bin / "pytest"), "-p", "no:snapfarm"], options)
+
+
+def run_xdist(prepared: Prepared, *options: str) -> Run:
+    """Run a suite with pytest-xdist, on two workers."""
+    command = [str(prepared.bin / "pytest"), "-p", "no:snapfarm", "-n", "2"]
+    return _run(prepared, command, options)
+
+
+def run_farm(prepared: Prepared, *options: str) -> Run:
+    """Run a suite on a farm of two workers."""
+    return _run(prepared, [str(prepared.bin / "farm"), "run", "-n", "2"], options)
+
+
+def _run(prepared: Prepared, command: list[str], options: tuple[str, ...]) -> Run:
+    with tempfile.TemporaryDirectory(dir=_fast_folder(), prefix="real-") as folder:
+        written = Path(folder, "outcomes")
+        words = [
+            *command, "-q", "-p", "no:cacheprovider", "-p", "real_outcomes",
+            f"--real-outcomes={written}", *options, "tests",
+        ]  # fmt: skip
+        began = time.perf_counter()
+        try:
+            done = subprocess.run(
+                words,
+                cwd=prepared.source,
+                env=_environment(prepared, folder),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=_LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"{' '.join(words)} took more than {_LIMIT:g} s") from error
+        seconds = time.perf_counter() - began
+        outcomes = _read(written) if written.exists() else Outcomes()
+    return Run(done.returncode, outcomes, seconds, done.stdout)
+
+
+def _environment(prepared: Prepared, temporary: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    path = f"{prepared.bin}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    own = {"PATH": path, "PYTHONPATH": str(_PLUGINS), "TMPDIR": temporary}
+    return kept | own | dict(prepared.suite.environment)
+
+
+def _fast_folder() -> str | None:
+    """Return a folder in memory, if there is one: suites of databases wait for disks else."""
+    shared = Path("/dev/shm")
+    return str(shared) if os.access(shared, os.W_OK) else None
+
+
+def _read(written: Path) -> Outcomes:
+    found = Outcomes()
+    for line in written.read_text("utf-8").splitlines():
+        nodeid, phase, outcome = json.loads(line)
+        found[nodeid, phase, outcome] += 1
+    return found
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def expected_on_a_farm(suite: Suite, plain: Outcomes) -> Outcomes:
+    """Return what a distributed run has to give, made from what a plain run gave."""
+    expected = Outcomes(
+        {each: count for each, count in plain.items() if each[0] not in suite.distributed}
+    )
+    for nodeid, phases in suite.distributed.items():
+        expected.update((nodeid, phase, outcome) for phase, outcome in phases)
+    return without_flaky(suite, expected)
+
+
+def without_flaky(suite: Suite, outcomes: Outcomes) -> Outcomes:
+    """Return outcomes without those of tests that differ between two plain runs."""
+    return Outcomes({each: n for each, n in outcomes.items() if each[0] not in suite.flaky})
+
+
+def differences(expected: Outcomes, found: Outcomes) -> list[str]:
+    """Return a line for each report that only one side has, or that has another count."""
+    lacking, surplus = expected - found, found - expected
+    lines = [f"only plain ({count}x): {' '.join(each)}" for each, count in lacking.items()]
+    lines += [f"only farm  ({count}x): {' '.join(each)}" for each, count in surplus.items()]
+    return sorted(lines)
