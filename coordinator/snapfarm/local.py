@@ -1,10 +1,11 @@
 """Golden databases in a pytest run without a farm: built or cached as ever, restored here.
 
-Nothing happens until somebody connects: a run that touches no database pays for none.
+Nothing happens until the first test, or until a conftest connects: collecting costs nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ class LocalDatabases:
 
     def _load(self, golden: GoldenConfig) -> Snapshot:
         """Obtain a golden database; one that can't be had is not tried again for each test."""
-        # Most plain runs touch no database, or find it built: they do without the builder.
+        # Most plain runs of most projects have no golden database.
         from snapfarm.golden import obtain_one
 
         if golden.name not in self._failed:
@@ -47,6 +48,19 @@ class LocalDatabases:
             except UserError as error:
                 self._failed[golden.name] = str(error)
         pytest.fail(self._failed[golden.name], pytrace=False)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Restore all rings before the first test, as a farm's workers do.
+
+        Until then a ring comes to life with its first `sqlite3.connect`; but a test may also ATTACH
+        its URI, which SQLite does without asking. What can't be had fails the tests that need it.
+        """
+        if session.config.option.collectonly:
+            return
+        for name in self.databases.names:
+            with contextlib.suppress(pytest.fail.Exception):
+                self.databases.get(name).ensure()
 
     def environment(self) -> dict[str, str]:
         """Return the variables that name the rings."""

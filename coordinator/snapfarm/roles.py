@@ -146,6 +146,7 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
         local = LocalDatabases(farm_config or FarmConfig(root=config.rootpath))
     recorder = RunRecorder(0, "no")
     config.pluginmanager.register(DatabasePlugin(local.databases), DATABASE_PLUGIN)
+    config.pluginmanager.register(local, "farm-local")
     return recorder
 
 
