@@ -41,10 +41,12 @@ def orders(ring: Ring) -> int:
         return int(conn.execute("SELECT count(*) FROM orders").fetchone()[0])
 
 
-def test_while_databases_are_open_sqlite3_knows_them() -> None:
+def test_sqlite3_knows_rings_as_long_as_there_are_any() -> None:
     databases = Databases(policy=ResetPolicy.TEST, sensors=False)
-    assert sqlite3.connect is connections.connect
+    assert sqlite3.connect is connections.original_connect
     ring = add(databases, "default")
+    add(databases, "other")
+    assert sqlite3.connect is connections.connect
     databases.close()
     databases.close()
     assert sqlite3.connect is connections.original_connect

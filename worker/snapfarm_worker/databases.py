@@ -50,7 +50,6 @@ class Databases:
         self._sensors = Sensors() if sensors else None
         self._wide_fixtures = 0
         self._open = True
-        connections.install()
 
     def add(self, ring: Ring, *, policy: ResetPolicy | None = None) -> None:
         """Take over a ring, which `close()` will close.
@@ -63,6 +62,9 @@ class Databases:
                     f"databases {name!r} and {ring.database!r} would share the variable "
                     f"{_variable(name)}: rename one"
                 )
+        if not self._rings:
+            # Without a ring, sqlite3 stays as it is.
+            connections.install()
         self._rings[ring.database] = ring
         if policy is not None:
             self._policies[ring.database] = policy
@@ -173,7 +175,8 @@ class Databases:
         self._open = False
         for ring in self._rings.values():
             ring.close()
-        connections.uninstall()
+        if self._rings:
+            connections.uninstall()
 
     def _default(self) -> Ring | None:
         if len(self._rings) == 1:
