@@ -232,8 +232,10 @@ def subcommands(group: click.Group) -> dict[str, click.Command]:
 
 
 def known_options() -> set[str]:
-    """Return the long options of `farm`, its commands and pytest."""
+    """Return the long options of `farm`, its commands, pytest and the benchmarks."""
     known = {"--help"}
+    for file in (ROOT / "tests/benchmarks").glob("*.py"):
+        known.update(re.findall(r'"(--[\w-]+)",', file.read_text(encoding="utf-8")))
     waiting: list[click.Command] = [main]
     while waiting:
         command = waiting.pop()
