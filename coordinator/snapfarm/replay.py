@@ -136,10 +136,16 @@ class Replay:
 
 def reports(config: pytest.Config, data: bytes) -> list[pytest.TestReport | pytest.CollectReport]:
     """Return the reports in an encoded list, made by pytest's own hook."""
-    return [
-        config.hook.pytest_report_from_serializable(config=config, data=serialized)
-        for serialized in cast("list[dict[str, object]]", plain.decode(data))
-    ]
+    found = []
+    for serialized in cast("list[dict[str, object]]", plain.decode(data)):
+        context = serialized.get("_subtest.context")
+        report = config.hook.pytest_report_from_serializable(config=config, data=serialized)
+        if context is not None:
+            # pytest puts these values, which are texts by now, into quotes on every journey.
+            kwargs = cast("dict[str, object]", context)["kwargs"]
+            object.__setattr__(report.context, "kwargs", kwargs)
+        found.append(report)
+    return found
 
 
 def warning_message(data: bytes) -> warnings.WarningMessage:

@@ -45,6 +45,8 @@ def declare_hooks(manager: pytest.PytestPluginManager, *, distributed: bool) -> 
         return
     manager.add_hookspecs(hookspecs)
     if distributed:
+        # After `-p no:xdist` too: that keeps xdist out, not those who work with it.
+        manager.unblock("xdist")
         manager.register(xdist_names, "xdist")
 
 
