@@ -186,7 +186,8 @@ def _print(one: Shown) -> None:
 
 
 def _print_tables(tables: Sequence[TableInfo]) -> None:
-    click.echo(f"  tables       {len(tables)}")
+    views = sum(table.kind == "view" for table in tables)
+    click.echo(f"  tables       {len(tables) - views}, and {counted(views, 'view', 'views')}")
     width = max((len(table.name) for table in tables), default=0)
     for table in tables:
         rows = "unreadable" if table.rows is None else counted(table.rows, "row", "rows")

@@ -120,9 +120,10 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     farm_config = farm_config_of(config)
     if farm_config is None or not _is_coordinator(config):
         return
-    if config.getoption("usepdb", False):
+    if config.getoption("usepdb", False) or config.getoption("trace", False):
         raise pytest.UsageError(
-            "--pdb needs the test in this process: leave out --farm, the fixtures are the same"
+            "--pdb and --trace need the test in this process: leave out --farm, the fixtures are "
+            "the same"
         )
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("--farm and -n (pytest-xdist) exclude each other: use one")

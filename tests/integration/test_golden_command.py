@@ -35,7 +35,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     built = farm_golden(root, "build", "main")
     assert built.exit_code == EXIT_OK
-    assert re.fullmatch(r"golden  main   8\.2 kB   2 tables   built \d\.\d s\n", built.stdout)
+    assert re.fullmatch(r"golden  main   8\.2 kB   1 table   built \d\.\d s\n", built.stdout)
     assert built.stderr == ("farm: note: main: a.sql left a transaction open: it was committed\n")
     return root
 

@@ -115,12 +115,13 @@ def obtain_one(
 def describe(result: GoldenResult) -> str:
     """Return the line that tells of a golden database: size, tables, where it came from."""
     manifest = result.snapshot.manifest
+    tables = sum(table.kind != "view" for table in manifest.tables)
     source = f"built {result.build_seconds:.1f} s"
     if result.cached:
         source += f" (cached: {result.fingerprint[:6]})"
     return (
         f"golden  {result.name}   {sized(manifest.size)}   "
-        f"{counted(len(manifest.tables), 'table', 'tables')}   {source}"
+        f"{counted(tables, 'table', 'tables')}   {source}"
     )
 
 

@@ -53,7 +53,7 @@ def _tests(found: list[Anomaly]) -> str:
 
 
 def _where(anomaly: Anomaly) -> str:
-    parts = []
+    parts = [] if anomaly.database in {"", "default"} else [f"database {anomaly.database}"]
     if anomaly.thread and anomaly.thread != "MainThread":
         parts.append(f"thread {anomaly.thread}")
     if anomaly.sql:
@@ -78,7 +78,8 @@ def reset_line(workers: Iterable[WorkerLine]) -> str | None:
     if not total:
         return None
     tiers = ", ".join(f"{count} {tier}" for tier, count in sorted(counts.items()))
-    return f"resets  {total} ({tiers}) in {seconds:.2f} s, {seconds / total * 1000:.2f} ms each"
+    spent = seconds * 1000
+    return f"resets  {total} ({tiers}) in {spent:.0f} ms, {spent / total:.2f} ms each"
 
 
 def not_run_lines(report: RunReport) -> Iterator[str]:
