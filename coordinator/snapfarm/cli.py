@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -13,7 +14,8 @@ from snapfarm.errors import EXIT_INTERRUPTED, EXIT_USAGE
 from snapfarm.roles import CONFIGURED
 
 _RUN_EPILOG = """
-Everything else goes to pytest: -k, -m, -x, --lf, -q, -v, -s, --junitxml, paths and node ids.
+Everything else goes to pytest: -k, -m, -x, --lf, -q, -v, -s, --junitxml, paths and node ids, and
+--rebuild-golden, which builds golden databases anew.
 
 Exit codes are pytest's: 0 all passed, 1 some failed, 2 interrupted, 3 internal error, 4 usage
 error, 5 no tests.
@@ -61,6 +63,22 @@ class FarmCommand(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
+#: Short options of pytest with more letters behind the dash: `-rA`, `-ktest_hello`, `-pno:cov`.
+_CLUSTER = re.compile(r"-[^-n]..*", re.DOTALL)
+#: Put before such an argument: click would look for its own `-n` and `-h` among the letters.
+_PROTECTED = "\0"
+
+
+class RunCommand(click.Command):
+    """A command that leaves all short options but `-n` and `-h` to pytest."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments of which most are pytest's."""
+        return super().parse_args(
+            ctx, [_PROTECTED + arg if _CLUSTER.fullmatch(arg) else arg for arg in args]
+        )
+
+
 @click.group(cls=FarmCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="farm")
 def main() -> None:
@@ -68,6 +86,7 @@ def main() -> None:
 
 
 @main.command(
+    cls=RunCommand,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
     epilog=_RUN_EPILOG,
 )
@@ -83,7 +102,10 @@ def main() -> None:
 @click.option("--sensors", metavar="on|off", help="Watch database connections for anomalies.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(pytest_args: tuple[str, ...], **options: str | None) -> None:
-    """Run a pytest suite on worker processes, each with the golden databases."""
+    """Run a pytest suite on worker processes, each with the golden databases.
+
+    Without -n the configuration says how many workers; -n 0 runs plain pytest.
+    """
     import pytest
 
     sys.exit(pytest.main(pytest_arguments(options, pytest_args)))
@@ -99,7 +121,7 @@ def pytest_arguments(options: dict[str, str | None], rest: tuple[str, ...]) -> l
         value = options.get(name)
         if value is not None:
             arguments += [f"{option}={value}"]
-    return arguments + list(rest)
+    return arguments + [arg.removeprefix(_PROTECTED) for arg in rest]
 
 
 if __name__ == "__main__":
