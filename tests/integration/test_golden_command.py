@@ -60,7 +60,7 @@ def test_showing_what_is_there_and_what_is_not(project: Path) -> None:
     shown = farm_golden(project, "show")
     assert shown.exit_code == EXIT_OK
     first, second = shown.stdout.split("\n\n")
-    assert "  tables       2\n    t  2 rows\n    v  1 row  (view)\n" in first
+    assert "  tables       1, and 1 view\n    t  2 rows\n    v  1 row  (view)\n" in first
     assert re.search(r"^ {4}script a\.sql +[0-9a-f]{12}$", first, re.MULTILINE)
     assert re.search(rf"^ {{4}}sqlite +{re.escape(sqlite3.sqlite_version)}$", first, re.MULTILINE)
     hint = re.search(r"not in the cache; build it with: farm golden (.*)", second)
