@@ -13,6 +13,8 @@ from snapfarm.report.model import GoldenLine, ItemLine, RunReport
 from snapfarm_worker import wire
 
 if TYPE_CHECKING:
+    import pytest
+
     from snapfarm.golden import GoldenResult
     from snapfarm.hub import Died
     from snapfarm_worker.anomaly import Anomaly
@@ -80,16 +82,14 @@ class RunRecorder:
         """Return how many databases a worker has restored and verified."""
         return len(self.report.worker(worker).restore_seconds)
 
-    def finished(
-        self, nodeid: str, worker: str, message: wire.ItemFinished, outcomes: Iterable[str]
-    ) -> None:
+    def finished(self, nodeid: str, worker: str, seconds: float, outcomes: Iterable[str]) -> None:
         """Keep an item's outcome: that of its worst phase."""
         found = set(outcomes)
         worst = next((o for o in ("failed", "rerun", "skipped") if o in found), "passed")
         if worst == "rerun":
             worst = "passed"
         self.report.items.append(
-            ItemLine(nodeid=nodeid, outcome=worst, worker=worker, seconds=message.seconds)
+            ItemLine(nodeid=nodeid, outcome=worst, worker=worker, seconds=seconds)
         )
 
     def crashed(self, nodeid: str, died: Died, seconds: float) -> None:
@@ -131,3 +131,23 @@ class RunRecorder:
         self.report.seconds = time.monotonic() - self._began
         self.report.exit_status = exit_status
         return self.report
+
+
+class PlainItems:
+    """The pytest plugin that keeps the items of a run without a farm."""
+
+    def __init__(self, recorder: RunRecorder) -> None:
+        self._recorder = recorder
+        #: Reports of items that have not ended, by node id.
+        self._reports: dict[str, list[pytest.TestReport]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a report until its item has ended."""
+        self._reports.setdefault(report.nodeid, []).append(report)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Keep the item."""
+        found = self._reports.pop(nodeid, [])
+        worker = next((str(vars(report).get("worker_id", "master")) for report in found), "master")
+        seconds = sum(report.duration for report in found)
+        self._recorder.finished(nodeid, worker, seconds, [report.outcome for report in found])

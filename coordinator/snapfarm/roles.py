@@ -14,7 +14,7 @@ import pytest
 from snapfarm import hookspecs, xdist_names
 from snapfarm.config import FarmConfig, load_config
 from snapfarm.errors import UserError
-from snapfarm.recorder import RunRecorder
+from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.items import is_worker_session
@@ -149,6 +149,8 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
     recorder = RunRecorder(0, "no")
     config.pluginmanager.register(DatabasePlugin(local.databases), DATABASE_PLUGIN)
     config.pluginmanager.register(local, "farm-local")
+    if _report_path(config) is not None:
+        config.pluginmanager.register(PlainItems(recorder), "farm-plain-items")
     return recorder
 
 

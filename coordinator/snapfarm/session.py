@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from snapfarm.golden import GoldenResult
     from snapfarm_worker.wire import FromWorker
 
-#: Seconds between two pulses of a worker.
+#: Most seconds between two pulses of a worker; several must fit into the time of silence.
 _PULSE = 1.0
+_PULSES_IN_SILENCE = 4
 
 
 class FarmSession:
@@ -255,7 +256,7 @@ class FarmSession:
             control=hub.control,
             broadcast=hub.news,
             coordinator=os.getpid(),
-            pulse=_PULSE,
+            pulse=min(_PULSE, self._settings.heartbeat_timeout / _PULSES_IN_SILENCE),
             sensors=self._settings.sensors == "on",
             job=PytestJob(
                 args=tuple(os.fspath(arg) for arg in given.args),
@@ -294,7 +295,7 @@ class FarmSession:
             case wire.ItemFinished(key=key):
                 self._announce_ready(now=True)
                 outcomes = self._replay.finished(node, key, message.reports)
-                self._recorder.finished(nodeid_of(key), worker, message, outcomes)
+                self._recorder.finished(nodeid_of(key), worker, message.seconds, outcomes)
                 self._obey()
             case wire.Stopping(reason=reason, failed=failed):
                 if failed:
