@@ -36,6 +36,7 @@ from snapfarm_worker.link import EXIT_ORPHANED, Link
 from snapfarm_worker.receiver import PATIENCE, Receiver
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 from snapfarm_worker.snapshot import Snapshot
+from snapfarm_worker.tracker import forget_resource_tracker
 from snapfarm_worker.wire import Chunk
 
 #: Makes a worker write its stacks; no test framework that we know of uses it.
@@ -91,6 +92,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 def main(spec: WorkerSpec) -> None:
     """Run a worker; the target of its process. Ends the process by itself when told or orphaned."""
     _separate(spec.files)
+    forget_resource_tracker()
     box = BlackBox(spec.files.box)
     try:
         link = Link(

@@ -21,6 +21,7 @@ from snapfarm.golden.checks import check, refuse_strays
 from snapfarm.golden.order import STACKS_SIGNAL, Answer, Built, Failed, Order, Progress
 from snapfarm_worker.errors import SnapshotError
 from snapfarm_worker.snapshot import Snapshot, take
+from snapfarm_worker.tracker import forget_resource_tracker
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,6 +29,7 @@ _PR_SET_PDEATHSIG = 1
 def main(order_file: str) -> None:
     """Carry out the order in a file; the target of the builder process. Does not return."""
     order = msgspec.json.decode(Path(order_file).read_bytes(), type=Order)
+    forget_resource_tracker()
     _settle(order)
     answer = _answer(order)
     written = order.answer.with_suffix(".part")

@@ -1,12 +1,14 @@
-"""Start processes without running the parent's main script once more in each of them."""
+"""Start processes without the parent's main script, and without multiprocess's tracker."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import cast
 
+import multiprocess.resource_tracker
 import multiprocess.spawn
 
 _PreparationData = dict[str, object]
@@ -37,6 +39,26 @@ def without_main() -> Iterator[None]:
 
         multiprocess.spawn.get_preparation_data = get_preparation_data
         try:
-            yield
+            with _without_tracker():
+                yield
         finally:
             multiprocess.spawn.get_preparation_data = original
+
+
+@contextlib.contextmanager
+def _without_tracker() -> Iterator[None]:
+    """Start no resource tracker for what is started here.
+
+    It is a process that imports multiprocess and dill, a tenth of a second of CPU in each run, to
+    look after semaphores and shared memory, of which a farm has none. A worker in which somebody
+    uses them gets a tracker of its own (see `agent`).
+    """
+    tracker = multiprocess.resource_tracker
+    original = tracker.getfd
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    tracker.getfd = lambda: nowhere
+    try:
+        yield
+    finally:
+        tracker.getfd = original
+        os.close(nowhere)
