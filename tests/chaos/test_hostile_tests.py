@@ -39,7 +39,7 @@ def test_a_crash_costs_one_test_and_shows_its_end(tmp_path: Path, what: str) -> 
         "    sys.stdout.flush(); sys.stderr.flush()\n"
         f"    {code}\n"
     )
-    run = _suite(tmp_path, body, farm='start_method = "fork"').run()
+    run = _suite(tmp_path, body).run()
     assert run.exit_code == 1
     assert run.counts == {"crashed": 1, "passed": 4}
     told = run.text_of("test_it ___")
@@ -141,7 +141,7 @@ def test_dies_after():
 
 
 def test_a_forked_child_that_returns_into_pytest_is_no_second_worker(tmp_path: Path) -> None:
-    run = _suite(tmp_path, FORKS, farm='start_method = "forkserver"').run("-W", "ignore")
+    run = _suite(tmp_path, FORKS).run("-W", "ignore")
     assert run.exit_code == 1
     outcomes = run.outcomes
     assert outcomes.pop("test_a.py::test_dies_after") == "crashed"

@@ -39,6 +39,7 @@ def _model(root: Path) -> Suite:
             "test_two.py": MODEL.format(file="two", killer=2),
             "test_three.py": MODEL.format(file="three", killer=9),
         },
+        start="spawn",
     )
 
 
@@ -89,7 +90,7 @@ def test_last(): pass
 
 
 def test_a_death_is_blamed_on_its_item_in_each_phase(tmp_path: Path) -> None:
-    run = Suite(tmp_path, {"test_phases.py": PHASES}).run()
+    run = Suite(tmp_path, {"test_phases.py": PHASES}, start="spawn").run()
     assert run.exit_code == 1
     assert run.outcomes == {
         f"test_phases.py::test_{name}": outcome
@@ -113,7 +114,7 @@ def test_every_test_may_kill_its_worker(tmp_path: Path) -> None:
     suite = Suite(
         tmp_path,
         {
-            "farm.toml": 'start_method = "fork"\nmax_worker_restart = 60\n',
+            "farm.toml": "max_worker_restart = 60\n",
             "test_all.py": "import os, signal, pytest\n"
             "@pytest.mark.parametrize('n', range(50))\n"
             "def test_dies(n): os.kill(os.getpid(), signal.SIGKILL)\n",
@@ -236,7 +237,7 @@ def test_when_every_worker_dies_in_import_there_is_one_clear_error(
     tmp_path: Path, file: str
 ) -> None:
     code, cause = DIE_IN_IMPORT[file]
-    run = Suite(tmp_path, {"test_ok.py": "def test_ok(): pass\n", file: code}).run()
+    run = Suite(tmp_path, {"test_ok.py": "def test_ok(): pass\n", file: code}, start="spawn").run()
     assert run.exit_code == pytest.ExitCode.INTERRUPTED
     assert run.output.count("every worker died before it was ready") == 1
     assert run.outcomes == {}

@@ -82,7 +82,7 @@ def test_a_replacement_gets_its_databases_by_asking(tmp_path: Path) -> None:
 
 
 def test_a_worker_of_a_foreign_version_is_refused(tmp_path: Path) -> None:
-    suite = Suite(tmp_path, PROJECT)
+    suite = Suite(tmp_path, PROJECT, start="spawn")
     suite.write(
         {
             # Loaded by the interpreter itself: only worker processes get another version.

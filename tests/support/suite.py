@@ -200,10 +200,17 @@ class RunningSuite:
 
 
 class Suite:
-    """A folder with tests, and the ways to run it."""
+    """A folder with tests, and the ways to run it.
 
-    def __init__(self, root: Path, files: Mapping[str, str] | None = None) -> None:
+    `start` is the start method of workers. Users get spawn; fork costs half as much, and most of
+    what workers do and suffer is the same.
+    """
+
+    def __init__(
+        self, root: Path, files: Mapping[str, str] | None = None, *, start: str = "fork"
+    ) -> None:
         self.root = root
+        self._start = start
         self.write({"pytest.ini": "[pytest]\n"} | dict(files or {}))
 
     def write(self, files: Mapping[str, str]) -> None:
@@ -256,7 +263,8 @@ class Suite:
         self, command: Sequence[str], *, env: Mapping[str, str] | None = None
     ) -> Iterator[RunningSuite]:
         """Start any command in the suite's folder."""
-        running = RunningSuite(command, self.root, clean_environment() | dict(env or {}))
+        env = {"FARM_START_METHOD": self._start, **(env or {})}
+        running = RunningSuite(command, self.root, clean_environment() | env)
         try:
             yield running
         finally:
