@@ -113,19 +113,17 @@ def is_worker_session(config: pytest.Config) -> bool:
 
 def _neutralize_options(config: pytest.Config, job: PytestJob) -> None:
     """Switch off what a worker's session must not do again: distribute, debug, share a basetemp."""
-    options = vars(config.option)
-    for name, value in {
-        "looponfail": False,
-        "usepdb": False,
-        "dist": "no",
-        "distload": False,
-        "numprocesses": None,
-        "maxprocesses": None,
-        "tx": [],
-    }.items():
-        if name in options:
-            options[name] = value
-    options["basetemp"] = job.base_temp
+    # Those of xdist also where it is not installed: conftests ask for them in workers.
+    vars(config.option).update(
+        looponfail=False,
+        usepdb=False,
+        dist="no",
+        distload=False,
+        numprocesses=None,
+        maxprocesses=None,
+        tx=[],
+        basetemp=job.base_temp,
+    )
     config._parser.prog = job.prog  # noqa: SLF001  # xdist does the same: it is in usage errors
 
 
@@ -189,8 +187,13 @@ class ItemRunner:
             reporter = TerminalReporter(self._config, sys.__stdout__)
             live.setStream(reporter)  # type: ignore[arg-type]  # as pytest has it
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_internalerror(self, excrepr: object) -> None:
         """Tell the coordinator that pytest itself, or a plugin, failed in this worker."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and not isinstance(reporter, SilentReporter):
+            # It failed before the terminal was silenced, and would be shown twice.
+            reporter._tw = SilentReporter(self._config)._tw  # noqa: SLF001  # no public way
         self._box.write(Phase.ENDING, "")
         self._link.send(wire.WorkerFailed("pytest", str(excrepr)))
 
