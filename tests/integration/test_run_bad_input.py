@@ -180,6 +180,27 @@ def test_two_hundred_megabytes_of_captured_output(tmp_path: Path) -> None:
     assert len(run.output) < 1_000_000
 
 
+def test_more_output_than_a_message_holds(tmp_path: Path) -> None:
+    suite = Suite(
+        tmp_path,
+        {
+            # As with 600 MB and the limit that there is, in less time.
+            "conftest.py": "import snapfarm_worker.items as items\n"
+            "items.LONGEST_REPORTS = 8_000_000\n",
+            "test_loud.py": "def test_loud():\n"
+            "    print('the beginning', 'x' * 5_000_000, 'the end')\n"
+            "    assert not 'as it should'\n"
+            "def test_quiet(): pass\n",
+        },
+    )
+    run = suite.run()
+    assert run.exit_code == 1
+    assert run.counts == {"failed": 1, "passed": 1}
+    assert "the beginning" in run.output
+    assert "characters were left out here" in run.output
+    assert "the end" in run.output
+
+
 def test_two_hundred_megabytes_past_the_capture(tmp_path: Path) -> None:
     suite = Suite(
         tmp_path,

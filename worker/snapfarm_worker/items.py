@@ -14,23 +14,24 @@ import sys
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import pytest
 from _pytest.config import _prepareconfig
-from _pytest.logging import _LiveLoggingStreamHandler
-from _pytest.terminal import TerminalReporter
 
-from snapfarm_worker import plain, wire
+from snapfarm_worker import junit, plain, terminal, wire
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.itemqueue import ItemQueue
+from snapfarm_worker.trim import trimmed
 from snapfarm_worker.wire import CollectedItem, ItemStarted, Message, RingReset, ToWorker
 
 if TYPE_CHECKING:
     from snapfarm_worker.link import Link
+
+#: Bytes of an item's reports beyond which the middle of its output is left out.
+LONGEST_REPORTS = wire.MESSAGE_LIMIT // 2
 
 _WHEN = {"setup": Phase.SETUP, "call": Phase.CALL, "teardown": Phase.TEARDOWN}
 
@@ -127,24 +128,6 @@ def _neutralize_options(config: pytest.Config, job: PytestJob) -> None:
     config._parser.prog = job.prog  # noqa: SLF001  # xdist does the same: it is in usage errors
 
 
-class SilentReporter(TerminalReporter):  # type: ignore[misc]  # final, but plugins want the class
-    """A terminal reporter for plugins that ask for one; of tests it prints nothing."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        super().__init__(config, Path(os.devnull).open("w"))  # noqa: SIM115  # open for life
-        self._settings = config
-
-    def pytest_runtest_logstart(self, *args: object, **kwargs: object) -> None:
-        """Print nothing."""
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Print nothing, but ask for the status: plugins change the report when they are asked."""
-        self._settings.hook.pytest_report_teststatus(report=report, config=self._settings)
-
-    def pytest_runtest_logfinish(self, *args: object, **kwargs: object) -> None:
-        """Print nothing."""
-
-
 class ItemRunner:
     """The worker's pytest plugin: collects, runs what it is told, sends what happened."""
 
@@ -163,6 +146,7 @@ class ItemRunner:
         self._items: dict[str, pytest.Item] = {}
         self._queue = ItemQueue(())
         self._started = time.monotonic()
+        self._notes: junit.JunitNotes | None = None
         #: Why the session ended before it was told to.
         self._interrupted = ""
 
@@ -171,29 +155,20 @@ class ItemRunner:
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """Silence the terminal before anybody keeps a reference to its reporter."""
-        manager = config.pluginmanager
-        if (reporter := manager.get_plugin("terminalreporter")) is not None:
-            manager.unregister(reporter)
-            manager.register(SilentReporter(config), "terminalreporter")
+        terminal.silence(config)
+        self._notes = junit.take_notes(config)
         if (cache := getattr(config, "cache", None)) is not None:
             self._last_failed = frozenset(cache.get("cache/lastfailed", {}))
 
     def pytest_sessionstart(self) -> None:
-        """Let live logs, which are written past the capture, reach the coordinator."""
-        logging = self._config.pluginmanager.get_plugin("logging-plugin")
-        live = getattr(logging, "log_cli_handler", None)
-        if isinstance(live, _LiveLoggingStreamHandler):
-            # Its stream is a reporter: it writes section lines too.
-            reporter = TerminalReporter(self._config, sys.__stdout__)
-            live.setStream(reporter)  # type: ignore[arg-type]  # as pytest has it
+        """Let live logs through."""
+        terminal.release_live_logs(self._config)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_internalerror(self, excrepr: object) -> None:
         """Tell the coordinator that pytest itself, or a plugin, failed in this worker."""
-        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None and not isinstance(reporter, SilentReporter):
-            # It failed before the terminal was silenced, and would be shown twice.
-            reporter._tw = SilentReporter(self._config)._tw  # noqa: SLF001  # no public way
+        # It may have failed before the terminal was silenced, and would be shown twice.
+        terminal.silence_at_once(self._config)
         self._box.write(Phase.ENDING, "")
         self._link.send(wire.WorkerFailed("pytest", str(excrepr)))
 
@@ -345,6 +320,8 @@ class ItemRunner:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep a report until its item has ended."""
+        if self._notes is not None:
+            self._notes.attach(report)
         self._reports.append(self._serialized(report))
 
     def _serialized(self, report: pytest.TestReport | pytest.CollectReport) -> object:
@@ -354,7 +331,10 @@ class ItemRunner:
 
     def _encoded(self, reports: list[object]) -> bytes:
         """Encode reports; what can't travel in them travels as its repr, a property as its str."""
-        return plain.encode(reports, _described)
+        data = plain.encode(reports, _described)
+        if len(data) > LONGEST_REPORTS:
+            data = plain.encode(trimmed(reports), _described)
+        return data
 
     # ------------------------------------------------------------ the end
 
@@ -378,6 +358,8 @@ class ItemRunner:
         """Send what plugins left in `workeroutput`, after all of them have finished."""
         result = yield
         output: dict[str, object] = dict(self._config.workeroutput)  # type: ignore[attr-defined]
+        if self._notes is not None:
+            output[junit.SUITE_PROPERTIES] = self._notes.suite_properties
         output.setdefault("exitstatus", int(exitstatus))
         output.setdefault("shouldfail", session.shouldfail)
         output.setdefault("shouldstop", session.shouldstop)

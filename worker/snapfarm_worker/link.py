@@ -72,10 +72,18 @@ class Link:
         return socket
 
     def send(self, message: Message) -> None:
-        """Send a result. Never blocks; a forked child of a test that gets here is ended."""
+        """Send a result. Never blocks; a forked child of a test that gets here is ended.
+
+        Raises ProtocolError for a message that is too long.
+        """
         if os.getpid() != self._pid:
             os._exit(0)
         frame = wire.encode(message)
+        if len(frame) > wire.MESSAGE_LIMIT:
+            raise ProtocolError(
+                f"{type(message).__name__} of {len(frame)} bytes is over the limit of "
+                f"{wire.MESSAGE_LIMIT}"
+            )
         with self._sending:
             self._results.send(frame, 0, copy=len(frame) < _COPY_BELOW)
 
