@@ -55,6 +55,6 @@ def test_record_survives_sigkill_at_any_moment(tmp_path: Path) -> None:
     os.close(reader)
     os.close(writer)
     subject = blackbox.read(path).subject
-    number = subject[:8]
-    assert int(number) >= 2000
-    assert subject == number * (1 + int(number) % 500)
+    digits = subject[:8]
+    assert int(digits) >= 2000
+    assert subject == digits * (1 + int(digits) % 500)
