@@ -19,7 +19,7 @@ from snapfarm.errors import LaunchError
 from snapfarm.hub import Arrived, Died, Hub, KillReason, Oddity, Printed, Silent
 from snapfarm_worker import wire
 from snapfarm_worker.agent import WorkerSpec
-from snapfarm_worker.blackbox import RUNNING
+from snapfarm_worker.blackbox import RUNNING, abridged
 from snapfarm_worker.wire import FromWorker
 
 
@@ -92,8 +92,8 @@ class Farm:
         self._stop_by: float | None = None
         #: Workers that take orders about items.
         self._collected: set[str] = set()
-        #: Keys that any worker has collected.
-        self._known: set[str] = set()
+        #: Keys that any worker has collected, by what a black box holds of them.
+        self._known: dict[str, str] = {}
         #: Workers of the start, as opposed to replacements.
         self._first: set[str] = set()
         #: First workers for which the end came before their collection.
@@ -185,7 +185,7 @@ class Farm:
                 self._collected.add(worker)
                 self._collect_by.pop(worker, None)
                 self._owner.arrived(worker, message)
-                self._known.update(item.key for item in items)
+                self._known.update((abridged(item.key), item.key) for item in items)
                 collected = tuple(dispatch.Item(item.key, item.group) for item in items)
                 self._decide(dispatch.WorkerCollected(worker, collected))
                 if worker in self._end_when_collected:
@@ -244,10 +244,7 @@ class Farm:
         """Return the key of the item that a worker ran when it died."""
         if died.record.phase not in RUNNING:
             return None
-        if died.record.subject in self._known:
-            return died.record.subject
-        # Its black box holds no more than the beginning of an overlong key.
-        return next(iter(self._dispatcher.workers[died.worker].running), None)
+        return self._known.get(died.record.subject)
 
     # ------------------------------------------------------------ decisions
 

@@ -30,10 +30,21 @@ def test_missing_and_torn_files_mean_that_nothing_began(tmp_path: Path) -> None:
 
 def test_overlong_subject_is_cut_not_refused(tmp_path: Path) -> None:
     box = BlackBox(tmp_path / "box")
-    box.write(Phase.CALL, "x" * 200_000)
+    long = "\N{SNOWMAN}" * 100_000
+    box.write(Phase.CALL, long)
     record = blackbox.read(tmp_path / "box")
     assert record.phase is Phase.CALL
-    assert set(record.subject) == {"x"}
+    assert record.subject == blackbox.abridged(long)
+    assert record.subject.startswith("\N{SNOWMAN}" * 10_000)
+    # Two that begin alike can be told apart.
+    assert blackbox.abridged(long) != blackbox.abridged(long + "x")
+    box.close()
+
+
+def test_subject_that_is_no_text_is_recorded_as_it_is_looked_for(tmp_path: Path) -> None:
+    box = BlackBox(tmp_path / "box")
+    box.write(Phase.CALL, "test_\udcff.py::test")
+    assert blackbox.read(tmp_path / "box").subject == blackbox.abridged("test_\udcff.py::test")
     box.close()
 
 

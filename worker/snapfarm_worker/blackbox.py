@@ -10,6 +10,7 @@ of a record, whatever moment the process died at.
 from __future__ import annotations
 
 import enum
+import hashlib
 import mmap
 import os
 import struct
@@ -22,7 +23,8 @@ _SLOT = 64 * 1024
 _HEADER = struct.Struct("<Q")
 _RECORD = struct.Struct("<QBI")
 _SIZE = _HEADER.size + 2 * _SLOT
-_LONGEST_SUBJECT = _SLOT - _RECORD.size
+#: Characters of a subject; a character has up to four bytes.
+_LONGEST_SUBJECT = (_SLOT - _RECORD.size) // 4
 
 
 class Phase(enum.IntEnum):
@@ -72,7 +74,7 @@ class BlackBox:
     def write(self, phase: Phase, subject: str) -> None:
         """Publish what the worker does now."""
         self._subject = subject
-        text = subject.encode("utf-8", "replace")[:_LONGEST_SUBJECT]
+        text = abridged(subject).encode()
         sequence = self._sequence + 1
         start = _HEADER.size + (sequence % 2) * _SLOT
         _RECORD.pack_into(self._map, start, self._finished, phase, len(text))
@@ -93,6 +95,15 @@ class BlackBox:
     def close(self) -> None:
         """Unmap the file; what was written stays in it."""
         self._map.close()
+
+
+def abridged(subject: str) -> str:
+    """Return what a black box holds of a subject: all of it, or its beginning and a digest."""
+    text = subject if subject.isascii() else subject.encode("utf-8", "replace").decode()
+    if len(text) <= _LONGEST_SUBJECT:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{text[: _LONGEST_SUBJECT - len(digest)]}{digest}"
 
 
 def read(path: Path) -> Record:
