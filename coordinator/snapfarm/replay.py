@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from snapfarm.hub import Died, KillReason
-from snapfarm_worker import plain
+from snapfarm_worker import junit, plain
 from snapfarm_worker.blackbox import Phase
 from snapfarm_worker.items import nodeid_of
 
@@ -100,6 +100,7 @@ class Replay:
         outcomes: list[str] = []
         for report in reports(self._config, data):
             self._mark(report, node, key)
+            junit.hand_over_attributes(self._config, cast("pytest.TestReport", report))
             hook.pytest_runtest_logreport(report=report)
             outcomes.append(report.outcome)
         hook.pytest_runtest_logfinish(nodeid=nodeid_of(key), location=self._location(key))

@@ -27,7 +27,7 @@ from snapfarm.recorder import RunRecorder
 from snapfarm.replay import Replay
 from snapfarm.report import terminal
 from snapfarm.telling import Teller
-from snapfarm_worker import plain, wire
+from snapfarm_worker import junit, plain, wire
 from snapfarm_worker.agent import WorkerFiles, WorkerSpec
 from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.items import PytestJob, nodeid_of
@@ -333,6 +333,7 @@ class FarmSession:
     def _session_ended(self, node: WorkerNode, message: wire.SessionEnded) -> None:
         self._ended.add(node.gateway.id)
         node.workeroutput = cast("dict[str, object]", plain.decode(message.output))
+        junit.hand_over_properties(self._config, node.workeroutput)
         if message.reason:
             # pytest.exit() or a KeyboardInterrupt of the test's own: it ends the whole run.
             self._end(
