@@ -145,7 +145,7 @@ def append(name: str) -> Callable[[Path], None]:
             ),
         ),
     ],
-    ids=str,
+    ids=lambda value: " and ".join(value) if isinstance(value, tuple) else "after a change",
 )
 def test_a_changed_input_is_named(
     project: Path, change: Callable[[Path], None], said: tuple[str, ...]
