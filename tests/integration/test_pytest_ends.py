@@ -1,0 +1,199 @@
+"""However a run ends, its exit code is the one that plain pytest gives the same suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from support.pytest_runs import Runs, trace
+
+ITEMS = """
+import pytest
+@pytest.mark.parametrize("n", range(4))
+def test_before(n): pass
+def test_it(): pass
+def test_after(): pass
+"""
+
+#: Tears the session down visibly, in every worker.
+RESOURCE = f"""
+import os, pytest
+in_worker = "PYTEST_XDIST_WORKER" in os.environ
+@pytest.fixture(scope="session", autouse=True)
+def resource():
+    {trace('"up"')}
+    yield
+    {trace('"down"')}
+"""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """A suite, and how a run of it ends. `conftest` follows what `RESOURCE` has."""
+
+    exit_code: int
+    tests: str = ITEMS
+    conftest: str = ""
+    files: dict[str, str] = {}
+    options: str = ""
+    #: What plain pytest shows too.
+    shows: str = ""
+    #: What only a farm shows.
+    shows_of_workers: str = ""
+    #: Whether the counts are those of plain pytest too.
+    same_counts: bool = True
+
+
+def _conftest(hook: str, body: str) -> str:
+    return f"def {hook}:\n    {body}\n"
+
+
+ENDS = {
+    "all passed": End(exit_code=0),
+    "some failed": End(exit_code=1, tests="def test_it(): assert 0\n", shows="assert 0"),
+    "no tests": End(exit_code=5, tests="", shows="no tests ran"),
+    "pytest.exit": End(
+        exit_code=7,
+        tests=ITEMS.replace("def test_it(): pass", "def test_it(): pytest.exit('enough', 7)"),
+        shows="enough",
+        same_counts=False,
+    ),
+    "pytest.exit in a fixture": End(
+        exit_code=2,
+        tests="import pytest\n@pytest.fixture\ndef it(): pytest.exit('enough')\n"
+        "def test_it(it): pass\n",
+        shows="enough",
+    ),
+    "KeyboardInterrupt in a test": End(
+        exit_code=2,
+        tests=ITEMS.replace("def test_it(): pass", "def test_it(): raise KeyboardInterrupt"),
+        shows="KeyboardInterrupt",
+        shows_of_workers="test_it.py:5",
+        same_counts=False,
+    ),
+    "KeyboardInterrupt in an import": End(
+        exit_code=2, tests="raise KeyboardInterrupt\n", shows="KeyboardInterrupt"
+    ),
+    "sys.exit in a test": End(
+        exit_code=1,
+        tests=ITEMS.replace("def test_it(): pass", "def test_it(): raise SystemExit(5)"),
+        shows="SystemExit: 5",
+    ),
+    "collection errors": End(
+        exit_code=2,
+        files={"test_bad.py": "import no_such_module_here\n", "test_worse.py": "def (\n"},
+        shows="Interrupted: 2 errors during collection",
+    ),
+    "collection errors, go on": End(
+        exit_code=1,
+        files={"test_bad.py": "import no_such_module_here\n"},
+        options="--continue-on-collection-errors",
+        shows="ModuleNotFoundError",
+    ),
+    "collection errors, -x": End(
+        exit_code=1,
+        files={"test_bad.py": "import no_such_module_here\n"},
+        options="-x",
+        shows="stopping after 1 failures",
+    ),
+    "conftest can't be imported": End(
+        exit_code=4, conftest="import no_such_module_here", shows="ImportError while loading"
+    ),
+    "shouldstop of a plugin": End(
+        exit_code=2,
+        conftest=_conftest(
+            "pytest_runtest_teardown(item)",
+            "if item.name == 'test_it': item.session.shouldstop = 'plugin stops'",
+        ),
+        shows="plugin stops",
+        same_counts=False,
+    ),
+    "shouldfail of a plugin": End(
+        exit_code=1,
+        conftest=_conftest(
+            "pytest_runtest_teardown(item)",
+            "if item.name == 'test_it': item.session.shouldfail = 'plugin fails'",
+        ),
+        shows="plugin fails",
+        same_counts=False,
+    ),
+    "internal error while running": End(
+        exit_code=3,
+        conftest=_conftest(
+            "pytest_runtest_protocol(item)", "if item.name == 'test_it': raise ValueError('broken')"
+        ),
+        shows="ValueError: broken",
+        shows_of_workers="INTERNALERROR> [gw",
+        same_counts=False,
+    ),
+    "internal error while configuring workers": End(
+        exit_code=3,
+        conftest=_conftest("pytest_configure(config)", "if in_worker: raise ValueError('broken')"),
+        shows_of_workers="ValueError: broken",
+        same_counts=False,
+    ),
+    "internal error while replaying": End(
+        exit_code=3,
+        conftest=_conftest(
+            "pytest_runtest_logreport(report)",
+            "if not in_worker and 'test_it' in report.nodeid: raise ValueError('broken')",
+        ),
+        shows="ValueError: broken",
+        same_counts=False,
+    ),
+    "usage error while collecting": End(
+        exit_code=4,
+        conftest=_conftest(
+            "pytest_collection_modifyitems(items)", "raise pytest.UsageError('bad items')"
+        ),
+        shows="ERROR: bad items",
+    ),
+    "usage error in workers alone": End(
+        exit_code=4,
+        conftest=_conftest(
+            "pytest_configure(config)", "if in_worker: raise pytest.UsageError('bad worker')"
+        ),
+        shows_of_workers="ERROR: worker gw",
+        same_counts=False,
+    ),
+    "exit status of a plugin": End(
+        exit_code=11,
+        conftest=_conftest("pytest_sessionfinish(session)", "session.exitstatus = 11"),
+    ),
+    "exception in teardown of a session fixture": End(
+        exit_code=1,
+        tests="import pytest\n@pytest.fixture(scope='session')\ndef it():\n    yield\n"
+        "    assert 0, 'torn'\ndef test_it(it): pass\n",
+        shows="torn",
+    ),
+}
+
+#: Ends at which plain pytest does not end so, because there are no workers.
+_OF_WORKERS = {"internal error while configuring workers", "usage error in workers alone"}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_exit_code(name: str, tmp_path: Path) -> None:
+    end = ENDS[name]
+    files = {"conftest.py": RESOURCE + end.conftest, "test_it.py": end.tests, **end.files}
+    runs = Runs(tmp_path / "suite", files)
+    plain, farm = runs.compare("-rfE", *end.options.split())
+
+    assert farm.exit_code == end.exit_code, farm.text
+    assert end.shows in farm.text
+    assert end.shows_of_workers in farm.text
+    if name not in _OF_WORKERS:
+        assert plain.exit_code == end.exit_code
+        assert end.shows in plain.text
+    if end.same_counts:
+        assert farm.counts == plain.counts
+        assert farm.cases == plain.cases
+    # What ends a run is no crash, and whatever was set up is torn down.
+    assert "crashed" not in farm.text
+    assert sorted(line for line in farm.trace if "up" in line) == sorted(
+        line.replace("down", "up") for line in farm.trace if "down" in line
+    )
+    if end.exit_code != pytest.ExitCode.USAGE_ERROR:
+        assert farm.report is not None
+        assert farm.report["exit_status"] == end.exit_code

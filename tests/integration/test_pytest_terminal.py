@@ -1,0 +1,182 @@
+"""What a farm says on pytest's terminal, and the JSON report that it leaves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import pytest
+
+from snapfarm.report.model import FORMAT_VERSION, RunReport
+from support.pytest_runs import Runs
+
+DATABASE = {
+    "farm.toml": '[golden.default]\nschema = ["schema.sql"]\n',
+    "schema.sql": "CREATE TABLE t(x); INSERT INTO t VALUES (1);",
+}
+
+TALKS = """
+import logging, os, sys
+import pytest
+
+@pytest.mark.parametrize("n", range(4))
+def test_it(farm_db, n):
+    print("said by", n)
+    print("warned by", n, file=sys.stderr)
+    logging.getLogger("talk").info("logged by %s", n)
+    assert farm_db.execute("SELECT count(*) FROM t").fetchone() == (1,)
+"""
+
+READY = re.compile(
+    r"^farm    (\d) workers ready in \d+\.\d s   snapshot verified by (\d) of 2   4 items$",
+    re.MULTILINE,
+)
+
+
+def test_lines_of_a_run(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "suite", {"test_it.py": TALKS, **DATABASE})
+    first = runs.run()
+    assert first.counts == "4 passed"
+    assert re.search(r"^golden  default   .* 1 table   built", first.stdout, re.MULTILINE)
+    ready = READY.search(first.stdout)
+    assert ready is not None, first.stdout
+    assert ready.groups() == ("2", "2")
+    # Before the first dot; and what tests say is captured.
+    assert first.stdout.index("workers ready") < first.stdout.index("....")
+    assert "said by" not in first.text
+
+    talking = runs.run("-s", "-v", "-o", "log_cli=true", "--log-cli-level=INFO")
+    assert "(cached: " in talking.stdout
+    for n in range(4):
+        for said in ("said by", "warned by"):
+            assert re.search(rf"^\[gw[01]\] {said} {n}$", talking.stdout, re.MULTILINE)
+        assert re.search(rf"^\[gw[01]\] INFO .* logged by {n}$", talking.stdout, re.MULTILINE)
+        name = rf"test_it\.py::test_it\[{n}\] *"
+        assert re.search(rf"^{name}$", talking.stdout, re.MULTILINE)
+        assert re.search(rf"^\[gw[01]\].* PASSED {name}$", talking.stdout, re.MULTILINE)
+    assert not [line for line in talking.stdout.splitlines() if line.startswith(("said", "warned"))]
+
+    quiet = runs.run("-q")
+    assert quiet.stdout.split()[0] == "...."
+
+
+def test_output_without_a_terminal_reporter(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "suite", {"test_it.py": TALKS, **DATABASE})
+    run = runs.run("-p", "no:terminal", "-s")
+    assert run.exit_code == 0
+    assert re.fullmatch(r"(\[gw[01]\] (said|warned) by \d\n){8}", run.stdout), run.stdout
+    assert set(run.outcomes.values()) == {"passed"}
+
+
+WARNS = {
+    "pytest.ini": "[pytest]\nno_such_option = 1\n",
+    "conftest.py": """
+import warnings
+warnings.warn("import of conftest")
+def pytest_configure(config):
+    config.issue_config_time_warning(UserWarning("configuration"), 2)
+""",
+    "test_it.py": """
+import warnings
+warnings.warn("import of a module", RuntimeWarning)
+class OwnWarning(DeprecationWarning):
+    def __init__(self, a, b): super().__init__(f"{a} and {b}")
+def test_1(): warnings.warn(OwnWarning(1, object))
+def test_2(): warnings.warn(OwnWarning(1, object))
+def test_3(): warnings.warn("same")
+def test_4(): warnings.warn("same")
+""",
+}
+
+
+def test_warnings_are_summarized_once_with_their_class(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "suite", WARNS)
+    plain, farm = runs.compare()
+
+    def summary(text: str) -> list[str]:
+        found = text.partition("warnings summary")[2].partition("-- Docs")[0]
+        return sorted(line.strip() for line in found.splitlines()[1:])
+
+    assert farm.counts == plain.counts == "4 passed, 8 warnings"
+    assert summary(farm.stdout) == summary(plain.stdout)
+    assert "OwnWarning: 1 and <class 'object'>" in farm.stdout
+
+
+@pytest.mark.parametrize(
+    ("filter_", "counts"),
+    [("error::test_it.OwnWarning", "2 failed"), ("ignore::UserWarning", "3 warnings")],
+)
+def test_warning_filters_hold_in_workers(filter_: str, counts: str, tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "suite", WARNS)
+    plain, farm = runs.compare("-W", filter_)
+    assert farm.shown == plain.shown
+    assert counts in farm.counts
+
+
+def test_report_of_a_farm_and_of_a_plain_run(tmp_path: Path) -> None:
+    body = TALKS + "def test_fails(): assert 0\ndef test_skipped(): pytest.skip('x')\n"
+    body += "@pytest.mark.xfail\ndef test_xfail(): assert 0\n"
+    runs = Runs(tmp_path / "suite", {"test_it.py": body, **DATABASE})
+    for way, workers in (("farm", {"gw0", "gw1"}), ("plain", {"master"})):
+        run = runs.run("--farm-report", "deep/report.json", way=way)
+        path = runs.root / "deep/report.json"
+        report = msgspec.json.decode(path.read_bytes(), type=RunReport, strict=True)
+        path.unlink()
+        assert run.exit_code == report.exit_status == 1
+        assert report.format_version == FORMAT_VERSION
+        assert report.started > 0
+        assert 0 < report.seconds < 600
+        assert {item.nodeid: item.outcome for item in report.items} == {
+            **{f"test_it.py::test_it[{n}]": "passed" for n in range(4)},
+            "test_it.py::test_fails": "failed",
+            "test_it.py::test_skipped": "skipped",
+            "test_it.py::test_xfail": "skipped",
+        }
+        assert {item.worker for item in report.items} <= workers
+        assert report.unrun == []
+        if way == "farm":
+            assert (report.planned_workers, report.dist) == (2, "load")
+            assert [golden.name for golden in report.golden] == ["default"]
+            assert set(report.workers) == workers
+            assert sum(worker.items for worker in report.workers.values()) == 7
+            for worker in report.workers.values():
+                assert worker.pid > 0
+                assert set(worker.restore_seconds) == {"default"}
+
+
+def test_a_report_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "suite", {"test_it.py": "def test_it(): pass\n", "file": ""})
+    run = runs.run("--farm-report", "file/report.json")
+    assert (run.exit_code, run.counts) == (0, "1 passed")
+    assert "the report could not be written" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("way", "options", "told"),
+    [
+        ("plain", "--farm=many", "flag --farm (farm run: --workers): expected a whole number"),
+        ("farm", "--farm-dist=far", "flag --farm-dist (farm run: --dist): expected one of"),
+        ("command", "--reset=often", "flag --farm-reset (farm run: --reset): expected one of"),
+        ("farm", "--pdb", "leave out --farm"),
+        ("farm beside xdist", "-n2", "exclude each other"),
+    ],
+)
+def test_values_that_cannot_be_used(way: str, options: str, told: str, tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "suite", {"test_it.py": "def test_it(): pass\n"})
+    run = runs.run(options, way=way)
+    assert run.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert told in run.stderr
+
+
+def test_auto_asks_conftests_and_the_environment(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "suite", {"test_it.py": "def test_it(): pass\n"})
+    for way, args in (("farm", ("--farm=auto",)), ("command", ("-n", "logical"))):
+        run = runs.run(*args, way=way, env={"PYTEST_XDIST_AUTO_NUM_WORKERS": "1"})
+        assert cast("dict[str, object]", run.report)["planned_workers"] == 1
+    hook = "def pytest_xdist_auto_num_workers(config): return 3\n"
+    runs.write({"conftest.py": hook})
+    for way in ("farm", "farm beside xdist"):
+        run = runs.run("--farm=auto", way=way)
+        assert cast("dict[str, object]", run.report)["planned_workers"] == 3
