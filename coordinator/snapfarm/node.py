@@ -70,15 +70,20 @@ class WorkerNode:
         self.nodemanager = nodemanager
         self.config = config
         self.workerinput = workerinput
-        self.workerinfo: dict[str, object] = {"id": worker}
+        # A worker has our interpreter; pytest shows it with each failure.
+        self.workerinfo: dict[str, object] = {
+            "id": worker,
+            "version": sys.version,
+            "version_info": tuple(sys.version_info),
+            "sysplatform": sys.platform,
+            "executable": sys.executable,
+        }
         self.shutting_down = False
 
     def connected(self, hello: wire.Hello) -> None:
         """Learn what the worker is."""
         self.workerinfo.update(
             version=hello.python,
-            version_info=tuple(sys.version_info),
-            sysplatform=sys.platform,
             platform=hello.platform,
             executable=hello.executable,
             cwd=hello.cwd,

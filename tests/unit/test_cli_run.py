@@ -1,0 +1,26 @@
+"""`farm run` takes `-n` and its own long options; every other option is pytest's, in its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from snapfarm.cli import pytest_arguments, run
+
+
+@pytest.mark.parametrize(
+    ("given", "passed_on"),
+    [
+        (["-n3", "-ktest_hello_n"], ["--farm=3", "-ktest_hello_n"]),
+        (["-rN", "-mnot slow", "-pno:cov", "-n", "2"],
+         ["--farm=2", "-rN", "-mnot slow", "-pno:cov"]),
+        (["-xvs", "-qqh.py"], ["--farm=configured", "-xvs", "-qqh.py"]),
+        (["-k", "a or h", "tests", "-n0"], ["--farm=0", "-k", "a or h", "tests"]),
+        (["--maxfail=2", "--dist=loadfile", "-x"],
+         ["--farm=configured", "--farm-dist=loadfile", "--maxfail=2", "-x"]),
+        (["--", "-n", "x"], ["--farm=configured", "-n", "x"]),
+    ],
+)  # fmt: skip
+def test_arguments_of_pytest(given: list[str], passed_on: list[str]) -> None:
+    context = run.make_context("run", list(given))
+    rest = context.params.pop("pytest_args")
+    assert pytest_arguments(context.params, rest) == ["-p", "snapfarm", *passed_on]
