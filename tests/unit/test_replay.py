@@ -253,9 +253,11 @@ def test_how_a_worker_died_is_told(more: dict[str, object], told: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ((4, 4, 0.94, 4, 2000), "4 workers ready in 0.9 s   snapshot verified by 4 of 4   2000 items"),
+        ((4, 4, 0.94, 4, 2000),
+         "4 workers ready in 0.9 s   snapshot verified by 4 of 4   2000 items"),
         ((1, 1, 2.0, None, 1), "1 worker ready in 2.0 s   1 item"),
-        ((1, 2, 2.0, 1, 0), "1 of 2 workers ready in 2.0 s   snapshot verified by 1 of 2   0 items"),
+        ((1, 2, 2.0, 1, 0),
+         "1 of 2 workers ready in 2.0 s   snapshot verified by 1 of 2   0 items"),
     ],
 )  # fmt: skip
 def test_the_line_of_ready_workers(
