@@ -183,7 +183,14 @@ class FarmSession:
         return True
 
     def _obey(self) -> None:
-        """Stop the farm when pytest, or a plugin, wants to stop."""
+        """Stop the farm when pytest, or a plugin, wants to stop.
+
+        Not because of failures before any worker has collected: collecting, with `-x` too, ends in
+        the workers by itself, and only they know whether anything was left to collect.
+        """
+        waits = not (self._collected or self._ended or self._verdict or self._session.shouldstop)
+        if waits:
+            return
         if reason := self._stop_reason():
             self._running_farm().stop(reason)
 
@@ -341,6 +348,7 @@ class FarmSession:
                     f"{node.gateway.id}: {message.reason}", returncode=message.exit_status
                 )
             )
+        self._obey()
 
     def _worker_failed(self, worker: str, message: wire.WorkerFailed) -> None:
         self._recorder.failed(worker, message)

@@ -97,6 +97,12 @@ ENDS = {
         options="-x",
         shows="stopping after 1 failures",
     ),
+    "collection errors at the very end, -x": End(
+        exit_code=2,
+        files={"test_z.py": "import no_such_module_here\n"},
+        options="-x",
+        shows="Interrupted: 1 error during collection",
+    ),
     "conftest can't be imported": End(
         exit_code=4, conftest="import no_such_module_here", shows="ImportError while loading"
     ),

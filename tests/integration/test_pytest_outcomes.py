@@ -122,7 +122,7 @@ def runs(tmp_path: Path) -> Runs:
     "options",
     [
         "-rA --tb=short -o xfail_strict=true",
-        "-q -W error -o junit_family=xunit1 -p no:cacheprovider --durations=2",
+        "-q -W error -o junit_family=xunit1 --durations=2",
         "-v -ra -W error::DeprecationWarning --deselect test_main.py::test_fail --ignore sub",
         "-rA --runxfail --import-mode=importlib --disable-warnings",
         "-k name -vv -p no:warnings -m slow -p no:logging",

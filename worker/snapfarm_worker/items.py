@@ -195,9 +195,13 @@ class ItemRunner:
 
     # ------------------------------------------------------------ collection
 
-    def pytest_collection(self) -> None:
-        """Note when collection began."""
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Send the collection once it is complete; one that ends the session is not sent."""
         self._started = time.monotonic()
+        result = yield
+        self._collected(session)
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -221,8 +225,7 @@ class ItemRunner:
         """Remember what -k, -m or a plugin deselected, for the coordinator's summary."""
         self._deselected += [item.nodeid for item in items]
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
+    def _collected(self, session: pytest.Session) -> None:
         """Name the items and send the collection; from now on orders are taken."""
         keys = unique_keys(item.nodeid for item in session.items)
         self._items = dict(zip(keys, session.items, strict=True))
