@@ -255,6 +255,7 @@ def test_the_check_finds_an_item_that_got_lost() -> None:
 def test_the_check_finds_a_worker_that_waits_for_nothing() -> None:
     dispatcher = busy()
     dispatcher.handle(ItemFinished("gw0", "a"), 5.0)
+    dispatcher.handle(ItemFinished("gw0", "b"), 6.0)
     dispatcher.check()
     dispatcher._ledger.workers["gw0"].flushed = False
     with pytest.raises(DispatchError, match="the last item of worker 'gw0' waits for nothing"):

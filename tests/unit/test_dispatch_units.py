@@ -49,6 +49,19 @@ AFFINITY = [
         ],
     ),
     Scenario(
+        "who has worked gets what is left for a starting worker rather than tear its fixtures down",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw0", "x::a x::b y::c y::d"), [run("gw0", "x::a x::b")]),
+            (began("gw0", "x::a"), []),
+            (did("gw0", "x::a"), [run("gw0", "y::c y::d")]),
+        ],
+        unrun="x::b y::c y::d",
+    ),
+    Scenario(
         "groups need not be neighbours: a unit stands where its first item stood",
         workers=2,
         mode=DistMode.LOADGROUP,
@@ -266,10 +279,10 @@ THEFTS = [
                 [ReportCrash("gw0", "w::a"), run("gw1", "w::b"), Launch()],
             ),
             (ItemsReturned("gw0", ("x::c", "x::d", "x::e")), []),
-            (did("gw1", "y::f"), [run("gw1", "", flush=True)]),
-            (did("gw1", "w::b"), [run("gw1", "x::c x::d x::e")]),
+            # The replacement is still starting, but fixtures of gw1 shall not be torn down for it.
+            (did("gw1", "y::f"), [run("gw1", "x::c x::d x::e")]),
         ],
-        unrun="x::c x::d x::e",
+        unrun="w::b x::c x::d x::e",
         oddities={"late ItemsReturned from lost worker": 1},
     ),
     Scenario(

@@ -128,7 +128,9 @@ class HandOut:
         coming = self._ledger.count(_STARTING) + self._staff.coming
         takers = self._ledger.count(_READY) + coming
         share = min(max(1, queued // (2 * takers)), queued - coming)
-        return max(share, 0 if worker.load else 1)
+        # What is left for those who are still starting is not worth a wait, nor the wide fixtures
+        # of one who has worked: without a successor its last item would tear them all down.
+        return max(share, 1 if worker.load <= worker.worked else 0)
 
     # ------------------------------------------------------------------ from another worker
 

@@ -56,7 +56,10 @@ class Recalled:
 class Worker:
     """One incarnation of a worker and what it holds."""
 
-    __slots__ = ("flushed", "id", "load", "recall", "refused", "running", "state", "units", "waits")
+    __slots__ = (
+        "flushed", "id", "load", "recall", "refused", "running", "state", "units", "waits",
+        "worked",
+    )  # fmt: skip
 
     def __init__(self, worker_id: str) -> None:
         self.id = worker_id
@@ -69,6 +72,8 @@ class Worker:
         self.running: dict[str, None] = {}
         #: Whether its last Run allowed its last item to begin.
         self.flushed = False
+        #: Whether it has ended an item, so that fixtures of wide scope may be set up there.
+        self.worked = False
         #: The Recall that it has not answered.
         self.recall: Recalled | None = None
         #: The worker from which items are recalled for this one.
@@ -201,6 +206,7 @@ class Ledger:
         unit.begun = True
         worker.running.pop(key, None)
         worker.load -= 1
+        worker.worked = True
         if not unit.items:
             del worker.units[unit]
 
