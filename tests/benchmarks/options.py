@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,6 +91,8 @@ def command(benchmarks: Mapping[str, Benchmark]) -> click.Command:
     ) -> None:
         """Measure the farm side by side with its peers."""
         _check_names(only, benchmarks)
+        # Folders in memory have to go, also when somebody ends us.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         with tempfile.TemporaryDirectory(prefix="farm-bench-") as scratch:
             options = Options(Path(scratch), rounds, quick, _sizes(sizes), only)
             results = _run(benchmarks, options, markdown)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -106,39 +107,41 @@ def run(options: Options) -> Result:
     """Measure both suites."""
     tables = []
     bars: tuple[Bar, ...] = ()
+    # What was promised, was promised for whole suites.
+    promised = () if options.quick else (2, 4)
     if options.wants(f"{NAME}/trivial"):
         tests, files = (400, 4) if options.quick else (2_000, 20)
-        folder = _folder()
-        sample_suites.write_trivial(folder / "suite", tests, files)
         table = Table("trivial", f"{tests} trivial tests", _TRIVIAL_NOTE, _COLUMNS, {})
-        _measure(table, TRIVIAL, folder / "suite", tests, options.rounds_of(5, 1))
-        shutil.rmtree(folder)
-        # What was promised, was promised for the whole suite.
-        for workers in () if options.quick else (2, 4):
+        with _suite() as folder:
+            sample_suites.write_trivial(folder, tests, files)
+            _measure(table, TRIVIAL, folder, tests, options.rounds_of(5, 1))
+        for workers in promised:
             ours, peer = f"farm -n {workers}", f"xdist -n {workers}"
             for column in (WALL, CPU):
-                bars += _bar(
-                    f"{tests} trivial tests, {column}, {ours}", 1.0, table, column, ours, peer
-                )
+                name = f"{tests} trivial tests, {column}, {ours}"
+                bars += _bar(name, 1.0, table, column, ours, peer)
         tables.append(table)
     if options.wants(f"{NAME}/database"):
         tests = 40 if options.quick else 300
-        folder = _folder()
-        sample_suites.write_database(folder / "suite", tests, 10)
         table = Table("database", f"{tests} database tests", _DATABASE_NOTE, _COLUMNS, {})
-        _measure(table, DATABASE, folder / "suite", tests, options.rounds_of(3, 1))
-        shutil.rmtree(folder)
-        for workers in () if options.quick else (2, 4):
+        with _suite() as folder:
+            sample_suites.write_database(folder, tests, 10)
+            _measure(table, DATABASE, folder, tests, options.rounds_of(3, 1))
+        for workers in promised:
             ours, peer = f"farm -n {workers}", f"xdist -n {workers}, create"
             bars += _bar(f"{tests} database tests, {ours}", 3.0, table, WALL, ours, peer)
         tables.append(table)
     return Result(NAME, tuple(tables), bars)
 
 
-def _folder() -> Path:
-    """Return a new folder in memory: a file that tests copy shall not wait for a disk."""
+@contextlib.contextmanager
+def _suite() -> Iterator[Path]:
+    """Give a folder that does not exist yet, in memory: copying files shall wait for no disk."""
     memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="farm-bench-", dir=memory if memory.is_dir() else None))
+    with tempfile.TemporaryDirectory(
+        prefix="farm-bench-", dir=memory if memory.is_dir() else None
+    ) as folder:
+        yield Path(folder, "suite")
 
 
 def _bar(
