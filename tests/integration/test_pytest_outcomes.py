@@ -298,7 +298,7 @@ def session():
     for events in by_worker.values():
         assert events[0] == "session up"
         assert events[-1] == "session down"
-        assert events.count("session up") == events.count("session down")
+        assert events.count("session up") == events.count("session down") == 1
         runs_of_p = [event for event in events if event.startswith("run p")]
         assert runs_of_p == [f"run p {n}" for n in range(5)] * (len(runs_of_p) // 5)
         up = [event for event in events if " up" in event]
