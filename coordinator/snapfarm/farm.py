@@ -22,6 +22,9 @@ from snapfarm_worker.agent import WorkerSpec
 from snapfarm_worker.blackbox import RUNNING, abridged
 from snapfarm_worker.wire import FromWorker
 
+#: How often to look into the black boxes of workers that are not known to run anything, seconds.
+_LOOK = 1.0
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Time limits in seconds; 0 means none."""
@@ -83,6 +86,8 @@ class Farm:
         self._launched = 0
         #: What each worker runs, and since when.
         self._running: dict[str, tuple[str, float]] = {}
+        #: When the black boxes were last looked into.
+        self._looked = 0.0
         #: Workers that have databases to restore, with the time of their start.
         self._starting: dict[str, float] = {}
         #: How many databases each has restored.
@@ -324,6 +329,7 @@ class Farm:
     def _enforce_limits(self) -> None:
         now = self._clock()
         if self._limits.item:
+            self._look_into_boxes(now)
             for worker, (_key, since) in self._running.items():
                 if now - since >= self._limits.item:
                     self._hub.kill(worker, KillReason.TIMEOUT, stacks=True)
@@ -344,3 +350,17 @@ class Farm:
         if self._stop_by is not None and now >= self._stop_by:
             for worker in self._hub.workers:
                 self._hub.kill(worker, KillReason.ENDING)
+
+    def _look_into_boxes(self, now: float) -> None:
+        """Find out which items run whose start was never told: the message may never have left.
+
+        A process that is stopped takes its own sockets' thread with it.
+        """
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        for worker in self._collected.intersection(self._hub.workers).difference(self._running):
+            record = self._hub.doing(worker)
+            key = self._known.get(record.subject) if record.phase in RUNNING else None
+            if key is not None and self._dispatcher.awaits(worker, key):
+                self._running[worker] = (key, now)

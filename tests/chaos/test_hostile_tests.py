@@ -114,6 +114,28 @@ def test_a_stopped_process_passes_the_time_limit_too(tmp_path: Path) -> None:
     assert "it wrote no stacks: its process did not react to signals" in run.output
 
 
+def test_the_time_limit_holds_also_when_the_start_of_a_test_was_never_told(tmp_path: Path) -> None:
+    # 1. The worker begins a test and queues the message. 2. The process is stopped, and with it
+    # the thread that would have sent the message. 3. The coordinator knows of no running test.
+    suite = _suite(tmp_path, "import time\ndef test_it(): time.sleep(300)\n")
+    suite.write(
+        {
+            "conftest.py": "def pytest_collection_finish(session):\n"
+            "    runner = session.config.pluginmanager.get_plugin('farm-items')\n"
+            "    if runner is None: return\n"
+            "    send = runner._link.send\n"
+            "    def lose(message):\n"
+            "        if type(message).__name__ != 'ItemStarted': send(message)\n"
+            "    runner._link.send = lose\n"
+        }
+    )
+    run = suite.run("--farm-test-timeout=2")
+    assert run.counts == {"crashed": 1, "passed": 4}
+    told = run.text_of("test_it ___")
+    assert "in its call phase the item passed the time limit of 2 s" in told
+    assert "in test_it" in told.partition("Stacks of all threads")[2]
+
+
 def test_a_stuck_fixture_is_ended_in_its_phase(tmp_path: Path) -> None:
     body = (
         "import pytest, time\n@pytest.fixture\ndef stuck():\n    yield\n    time.sleep(300)\n"

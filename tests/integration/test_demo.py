@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from support.suite import clean_environment
 
 DEMO = Path(__file__).parents[2] / "demo"
 #: Seconds after which a run of the demo is taken for stuck.
@@ -26,15 +27,10 @@ def demo(tmp_path: Path) -> Path:
 
 def run(folder: Path, *command: str) -> str:
     """Run a module of this Python in a folder; return what it printed."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("FARM_", "PYTEST_", "PYTHONPATH"))
-    }
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=folder,
-        env=environment,
+        env=clean_environment("PYTHONPATH"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

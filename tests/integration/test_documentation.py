@@ -25,6 +25,7 @@ import pytest
 from _pytest.config import get_config
 
 from snapfarm.cli import main
+from support.suite import clean_environment
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -101,11 +102,7 @@ def test_the_examples_of_a_page_run(page: str, tmp_path: Path) -> None:
 
 def run(command: str, folder: Path, where: str) -> str:
     """Run a command of a page in a folder; return what it printed."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("FARM_", "PYTEST_", "PYTHONPATH", "COV_", "SUITE_"))
-    }
+    environment = clean_environment("PYTHONPATH", "COV_")
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         shlex.split(command),

@@ -271,10 +271,19 @@ class Suite:
             running.finish()
 
 
-def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what pytest, a farm or a cache switch put there."""
+def clean_environment(*more: str) -> dict[str, str]:
+    """Return this process's environment without what changes what a run does or shows.
+
+    That is what pytest, a farm or a cache switch put there, and the marks of a CI job, in which
+    pytest does not shorten its lines; also variables that begin with one of `more`.
+    """
     foreign = ("PYTEST", "FARM_", "SUITE_RUN", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "COLUMNS")
-    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    ci = {"CI", "BUILD_NUMBER"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ci and not name.startswith((*foreign, *more))
+    }
 
 
 def _junit(path: Path) -> Iterator[tuple[str, str]]:
