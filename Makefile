@@ -31,7 +31,7 @@ STAMP = $(VENV)/.snapfarm-$(shell $(BASE) -c '$(PACKAGING)' 2>/dev/null)
 
 SOURCES := coordinator worker tests demo
 
-.PHONY: help demo test lint unit tests bench real clean setup
+.PHONY: help demo test lint unit tests plain bench real clean setup
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=/path/to/python]"
@@ -53,7 +53,10 @@ lint: setup  ## format, lint, types and import contract
 unit: setup  ## the unit tests: seconds
 	$(BIN)/python -m pytest tests/unit
 
-tests: setup  ## all tests and documentation examples, without lint
+tests: setup  ## all tests and documentation examples, without lint, on a farm
+	$(BIN)/farm run -n auto
+
+plain: setup  ## the same on one process, so that not only the farm judges the farm
 	$(BIN)/python -m pytest
 
 bench: setup  ## benchmarks side by side with their peers: minutes
