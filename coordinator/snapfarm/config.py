@@ -134,7 +134,7 @@ def load_config(
     directory. Raises ConfigError.
     """
     environ = os.environ if environ is None else environ
-    root = Path(_absolute("root", str(root), Path.cwd()))
+    root = Path(absolute("root", str(root), Path.cwd()))
     source, table, prefix = _table(root, explicit, environ)
     values: dict[str, object] = {}
     golden: tuple[GoldenConfig, ...] = ()
@@ -156,13 +156,65 @@ def is_script(entry: str) -> bool:
     return entry.lower().endswith(".sql")
 
 
+def is_callable_name(entry: str) -> bool:
+    """Tell whether an entry of `schema` or `seed` has the form `module:function`."""
+    return _CALLABLE.fullmatch(entry) is not None
+
+
+def check_name(where: str, name: str) -> None:
+    """Check the name of a golden database. Raises ConfigError, which starts with `where`."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{where}: the name {name!r} can't be part of a variable's name: expected a letter, "
+            f"then letters, digits, '-' and '_', at most 64 in all"
+        )
+
+
+def golden_config(prefix: str, name: str, table: Mapping[str, object], base: Path) -> GoldenConfig:
+    """Return a golden database as `table` declares it, its relative paths taken from `base`.
+
+    Messages name a key with `prefix` before it. Raises ConfigError.
+    """
+    fields: dict[str, object] = {}
+    for key, value in table.items():
+        if key not in GOLDEN_KEYS:
+            raise ConfigError(f"{prefix}{key}: unknown key{did_you_mean(key, GOLDEN_KEYS)}")
+        fields[key] = checked(f"{prefix}{key}", value, _GOLDEN_TYPES[key])
+    for key in ("schema", "seed"):
+        entries = cast("tuple[str, ...]", fields.get(key, ()))
+        for index, entry in enumerate(entries):
+            if not is_script(entry) and not is_callable_name(entry):
+                raise ConfigError(
+                    f"{prefix}{key}[{index}]: expected the path of an SQL script that ends in "
+                    f".sql, or a callable as module:function, got {entry!r}"
+                )
+        fields[key] = tuple(
+            absolute(f"{prefix}{key}[{index}]", entry, base) if is_script(entry) else entry
+            for index, entry in enumerate(entries)
+        )
+    patterns = cast("tuple[str, ...]", fields.get("inputs", ()))
+    fields["inputs"] = tuple(
+        absolute(f"{prefix}inputs[{index}]", pattern, base)
+        for index, pattern in enumerate(patterns)
+    )
+    for index, variable in enumerate(cast("tuple[str, ...]", fields.get("env", ()))):
+        if not _VARIABLE.fullmatch(variable):
+            raise ConfigError(
+                f"{prefix}env[{index}]: expected the name of a variable, got {variable!r}: write "
+                f"the bare name, without its '$' or value"
+            )
+    if isinstance(file := fields.get("file"), str):
+        fields["file"] = absolute(f"{prefix}file", file, base)
+    return GoldenConfig(name=name, **fields)  # type: ignore[arg-type]  # as in load_config
+
+
 def _table(
     root: Path, explicit: Path | None, environ: Mapping[str, str]
 ) -> tuple[Path | None, Mapping[str, object], str]:
     """Return the file, its farm table, and what stands before a key of it in messages."""
     if explicit is not None or environ.get("FARM_CONFIG"):
         named_by = "--config" if explicit is not None else "the variable FARM_CONFIG"
-        path = Path(_absolute(named_by, str(explicit or environ["FARM_CONFIG"]), Path.cwd()))
+        path = Path(absolute(named_by, str(explicit or environ["FARM_CONFIG"]), Path.cwd()))
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise ConfigError(f"{path}: {what}; {named_by} expects a TOML file")
@@ -259,50 +311,14 @@ def _read_golden(
                 f"; settings belong into a table [{prefix}.<name>]" if name in GOLDEN_KEYS else ""
             )
             raise ConfigError(f"{at}: expected a table, got {table!r}{hint}")
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"{at}: the name {name!r} can't be part of a variable's name: expected a letter, "
-                f"then letters, digits, '-' and '_', at most 64 in all"
-            )
+        check_name(at, name)
         other = variables.setdefault(uri_variable(name), name)
         if other != name:
             raise ConfigError(
                 f"{at}: two databases of one name: {other!r} and {name!r} would share the variable "
                 f"{uri_variable(name)}; rename one of them"
             )
-        fields: dict[str, object] = {}
-        for key, value in table.items():
-            if key not in GOLDEN_KEYS:
-                raise ConfigError(f"{at}.{key}: unknown key{did_you_mean(key, GOLDEN_KEYS)}")
-            fields[key] = checked(f"{at}.{key}", value, _GOLDEN_TYPES[key])
-        for key in ("schema", "seed"):
-            entries = cast("tuple[str, ...]", fields.get(key, ()))
-            for index, entry in enumerate(entries):
-                if not is_script(entry) and not _CALLABLE.fullmatch(entry):
-                    raise ConfigError(
-                        f"{at}.{key}[{index}]: expected the path of an SQL script that ends in "
-                        f".sql, or a callable as module:function, got {entry!r}"
-                    )
-            fields[key] = tuple(
-                _absolute(f"{at}.{key}[{index}]", entry, source.parent)
-                if is_script(entry)
-                else entry
-                for index, entry in enumerate(entries)
-            )
-        patterns = cast("tuple[str, ...]", fields.get("inputs", ()))
-        fields["inputs"] = tuple(
-            _absolute(f"{at}.inputs[{index}]", pattern, source.parent)
-            for index, pattern in enumerate(patterns)
-        )
-        for index, variable in enumerate(cast("tuple[str, ...]", fields.get("env", ()))):
-            if not _VARIABLE.fullmatch(variable):
-                raise ConfigError(
-                    f"{at}.env[{index}]: expected the name of a variable, got {variable!r}: write "
-                    f"the bare name, without its '$' or value"
-                )
-        if isinstance(file := fields.get("file"), str):
-            fields["file"] = _absolute(f"{at}.file", file, source.parent)
-        yield GoldenConfig(name=name, **fields)  # type: ignore[arg-type]  # as in load_config
+        yield golden_config(f"{at}.", name, table, source.parent)
 
 
 def _read_variables(environ: Mapping[str, str]) -> dict[str, object]:
@@ -336,11 +352,12 @@ def _read_overrides(overrides: Mapping[str, object]) -> dict[str, object]:
 
 def _located(where: str, key: str, value: object, base: Path) -> object:
     if key in _PATH_KEYS and isinstance(value, str):
-        return _absolute(where, value, base)
+        return absolute(where, value, base)
     return value
 
 
-def _absolute(where: str, path: str, base: Path) -> str:
+def absolute(where: str, path: str, base: Path) -> str:
+    """Return a path that a user wrote, `~` expanded, relative to `base`. Raises ConfigError."""
     try:
         expanded = Path(path).expanduser()
     except RuntimeError:
