@@ -2,7 +2,7 @@
 
     FarmError                       everything below
     ├── UserError                   the user can mend it: printed without a traceback
-    │   ├── ConfigError             a configuration file, variable or flag; names file and key
+    │   ├── ConfigError             a file's key, a variable, flag or parameter; names it
     │   ├── GoldenError             a golden database that can't be built or read
     │   │   ├── GoldenBuildError    a builder failed; names script, line and statement, or callable
     │   │   ├── GoldenCheckError    built, but integrity_check or foreign_key_check complains
@@ -36,7 +36,7 @@ class UserError(FarmError):
 
 
 class ConfigError(UserError):
-    """A configuration can't be used: the message names the file (or variable, or flag) and key."""
+    """A configuration can't be used: the message names where the value is, and the key."""
 
 
 class GoldenError(UserError):

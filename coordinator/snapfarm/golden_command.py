@@ -16,8 +16,9 @@ import msgspec
 from snapfarm.config import FarmConfig, GoldenConfig, load_config
 from snapfarm.config_values import did_you_mean
 from snapfarm.errors import EXIT_USAGE, ConfigError, UserError
-from snapfarm.golden import GoldenResult, describe, fingerprint, obtain_one
+from snapfarm.golden import GoldenResult, describe, obtain_one
 from snapfarm.golden.cache import Entry, GoldenCache
+from snapfarm.golden.fingerprint import fingerprint
 from snapfarm.golden.wording import counted, sized
 from snapfarm_worker.snapshot import Manifest, TableInfo
 

@@ -133,7 +133,7 @@ def test_a_write_ahead_log_in_a_folder_that_can_not_be_written(file: Path) -> No
 def test_a_locked_file(file: Path) -> None:
     with another_process(file, "BEGIN EXCLUSIVE"):
         assert refusal(file) == (
-            "the file: is locked by another process: end its transaction, or copy the file"
+            "the file: is locked by an open transaction: end it, or copy the file"
         )
     assert rows(file) == 200
 

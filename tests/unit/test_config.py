@@ -17,8 +17,8 @@ from snapfarm.config import (
     uri_variable,
 )
 from snapfarm.errors import ConfigError
-from snapfarm.golden import fingerprint
 from snapfarm.golden.builders import builders_of
+from snapfarm.golden.fingerprint import fingerprint
 from snapfarm.golden_command import golden as golden_group
 
 REPOSITORY = Path(__file__).parents[2]

@@ -7,19 +7,23 @@ for result in obtain(load_config(Path.cwd())):
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from snapfarm.config import FarmConfig, GoldenConfig
-from snapfarm.golden.build import build
-from snapfarm.golden.cache import Entry, GoldenCache
-from snapfarm.golden.fingerprint import Fingerprint, changes, fingerprint
 from snapfarm.golden.wording import counted, sized
 from snapfarm_worker.snapshot import Snapshot
 
-__all__ = ["Fingerprint", "GoldenResult", "describe", "fingerprint", "obtain", "obtain_one"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from snapfarm.config import FarmConfig, GoldenConfig
+    from snapfarm.golden.cache import Entry
+    from snapfarm.golden.fingerprint import Fingerprint
+    from snapfarm.golden.order import Caller
+
+__all__ = ["GoldenResult", "describe", "obtain", "obtain_one"]
 
 #: So many changed inputs are named in a note.
 _NAMED_CHANGES = 5
@@ -66,9 +70,15 @@ def obtain_one(
     rebuild: bool = False,
     on_start: Callable[[GoldenConfig], None] | None = None,
     scratch: Path | None = None,
+    caller: Caller | None = None,
 ) -> GoldenResult:
-    """Return one golden database; like `obtain`."""
-    identity = fingerprint(config, golden)
+    """Return one golden database; like `obtain`. `caller` is the Python code that asked for it."""
+    # Whoever only names a golden database has no need of builders and processes.
+    from snapfarm.golden.build import build
+    from snapfarm.golden.cache import Entry, GoldenCache
+    from snapfarm.golden.fingerprint import fingerprint
+
+    identity = fingerprint(config, golden, caller)
     cache = GoldenCache(config.cache_path, golden.name)
     hit = None if rebuild else cache.read(identity.digest)
     notes = [
@@ -90,7 +100,7 @@ def obtain_one(
         notes.append(_why(before, identity))
     if on_start is not None:
         on_start(golden)
-    built = build(config, golden, scratch)
+    built = build(config, golden, scratch, caller)
     entry = Entry(
         manifest=built.snapshot.manifest,
         parts=identity.parts,
@@ -98,7 +108,7 @@ def obtain_one(
         notes=built.notes,
     )
     # Inputs may change while they are built from: the result would be of neither state.
-    if fingerprint(config, golden).digest == identity.digest:
+    if fingerprint(config, golden, caller).digest == identity.digest:
         cache.write(identity.digest, entry, built.snapshot.data, replace=rebuild)
     else:
         notes.append("not kept in the cache: its inputs changed while it was built")
@@ -126,6 +136,8 @@ def describe(result: GoldenResult) -> str:
 
 
 def _why(before: Entry, identity: Fingerprint) -> str:
+    from snapfarm.golden.fingerprint import changes
+
     differences = changes(before.parts, identity.parts)
     said = ", ".join(differences[:_NAMED_CHANGES])
     if len(differences) > _NAMED_CHANGES:

@@ -23,7 +23,7 @@ from snapfarm.config import FarmConfig, GoldenConfig
 from snapfarm.errors import GoldenBuildError, GoldenError, GoldenTimeout
 from snapfarm.golden import child
 from snapfarm.golden.builders import builders_of
-from snapfarm.golden.order import STACKS_SIGNAL, Answer, Failed, Order, Progress
+from snapfarm.golden.order import STACKS_SIGNAL, Answer, Caller, Failed, Order, Progress
 from snapfarm.launch.spawning import without_main
 from snapfarm_worker.errors import SnapshotError
 from snapfarm_worker.snapshot import Snapshot
@@ -63,15 +63,21 @@ class BuiltGolden(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def build(config: FarmConfig, golden: GoldenConfig, scratch: Path | None = None) -> BuiltGolden:
+def build(
+    config: FarmConfig,
+    golden: GoldenConfig,
+    scratch: Path | None = None,
+    caller: Caller | None = None,
+) -> BuiltGolden:
     """Build a golden database and return it, checked.
 
     The builder's files lie in a folder inside `scratch`, with its process id in `builder.pid`: who
     guards that folder can end the build and remove its files when this process was killed.
+    `caller` is the Python code that asked for the database, if any did.
     Raises ConfigError, GoldenBuildError, GoldenCheckError or GoldenTimeout.
     """
     started = time.monotonic()
-    builders = builders_of(config, golden)
+    builders = builders_of(config, golden, caller)
     with tempfile.TemporaryDirectory(prefix="snapfarm-build-", dir=scratch) as folder:
         order = Order(
             root=str(config.root),
@@ -79,6 +85,7 @@ def build(config: FarmConfig, golden: GoldenConfig, scratch: Path | None = None)
             golden=golden,
             folder=folder,
             coordinator_pid=os.getpid(),
+            caller=caller,
         )
         with contextlib.closing(Progress(order.progress, create=True)) as progress:
             timed_out, exit_code = _run(order, golden.timeout)

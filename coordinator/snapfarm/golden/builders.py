@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Protocol
 
 from snapfarm.config import FarmConfig, GoldenConfig, is_script
-from snapfarm.errors import ConfigError, GoldenBuildError
+from snapfarm.errors import ConfigError, GoldenBuildError, InternalError
+from snapfarm.golden.checks import leave_wal_mode
 from snapfarm.golden.files import backup_file
 from snapfarm.golden.hashing import file_hash, matching, shown
+from snapfarm.golden.order import Caller, Shipped
 from snapfarm.golden.scripts import run_script
-from snapfarm.golden.sources import source_parts
-from snapfarm_worker.snapshot import rollback_journal_image
+from snapfarm.golden.sources import project_search, source_parts
 
 #: Called by a builder with the line that it is about to run.
 LineReached = Callable[[int], None]
@@ -98,13 +99,14 @@ class ScriptBuilder:
 class CallableBuilder:
     """Calls `module:function` with the connection."""
 
-    def __init__(self, entry: str, root: Path) -> None:
+    def __init__(self, entry: str, root: Path, search: Sequence[str]) -> None:
         self.title = entry
         self.root = root
+        self.search = search
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the hashes of the module and of the project's modules that it imports."""
-        return source_parts(self.title.partition(":")[0], self.root)
+        return source_parts(self.title.partition(":")[0], self.root, self.search)
 
     def build(self, conn: sqlite3.Connection, reached: LineReached) -> Sequence[str]:
         """Call the function; what it leaves uncommitted is committed and noted."""
@@ -122,7 +124,7 @@ class CallableBuilder:
             raise GoldenBuildError(
                 f"callable {self.title} closed the connection that it was given: leave it open"
             ) from None
-        _leave_wal_mode(conn)
+        leave_wal_mode(conn)
         try:
             conn.commit()
         except sqlite3.Error as error:
@@ -188,28 +190,66 @@ class CallableBuilder:
         return found
 
 
-def builders_of(config: FarmConfig, golden: GoldenConfig) -> tuple[Builder, ...]:
+class ShippedBuilder(CallableBuilder):
+    """Calls a function that came as data, since the builder process can't import it."""
+
+    def __init__(self, shipped: Shipped, root: Path, search: Sequence[str]) -> None:
+        super().__init__(shipped.title, root, search)
+        self.data = shipped.data
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Refuse: equal functions may have different data, and the other way round."""
+        raise InternalError(f"callable {self.title} has no fingerprint: it travels as data")
+
+    def _resolved(self) -> Callable[[sqlite3.Connection], object]:
+        import dill  # only here: it takes longer to import than most goldens take to build
+
+        try:
+            # By default, dill looks for classes of the caller's script in the builder's.
+            found: object = dill.loads(self.data, ignore=True)
+        except BaseException as error:
+            raise GoldenBuildError(
+                f"callable {self.title} can't be loaded by the builder process, which "
+                f"{_raised(error)}\n{_user_traceback(error)}"
+            ) from None
+        if not callable(found):
+            raise GoldenBuildError(
+                f"callable {self.title} came to the builder process as {type(found).__name__}"
+            )
+        return found
+
+
+def builders_of(
+    config: FarmConfig, golden: GoldenConfig, caller: Caller | None = None
+) -> tuple[Builder, ...]:
     """Return the builders of a golden database in the order in which they run.
 
-    Raises ConfigError for a file that does not exist, with the key that names it.
+    `caller` is the Python code that asks for it, if any does. Raises ConfigError for a file that
+    does not exist, with the key that names it.
     """
     root = config.root
+    search = caller.search if caller is not None else project_search(root)
+    shipped = caller.shipped if caller is not None else {}
+
+    def named(key: str) -> str:
+        return f"{caller.call}: {key}" if caller is not None else _key(config, golden, key)
+
     builders: list[Builder] = []
     if golden.file is not None:
         path = root / golden.file
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
-            raise ConfigError(
-                f"{_key(config, golden, 'file')}: {path} {what}; expected a SQLite database file"
-            )
+            raise ConfigError(f"{named('file')}: {path} {what}; expected a SQLite database file")
         builders.append(FileBuilder(path, root))
     for key, entries in (("schema", golden.schema), ("seed", golden.seed)):
         for index, entry in enumerate(entries):
             if is_script(entry):
-                where = _key(config, golden, f"{key}[{index}]")
+                where = named(f"{key}[{index}]")
                 builders += [ScriptBuilder(path, root) for path in _scripts(root / entry, where)]
+            elif entry in shipped:
+                builders.append(ShippedBuilder(shipped[entry], root, search))
             else:
-                builders.append(CallableBuilder(entry, root))
+                builders.append(CallableBuilder(entry, root, search))
     return tuple(builders)
 
 
@@ -230,15 +270,6 @@ def _key(config: FarmConfig, golden: GoldenConfig, key: str) -> str:
         return f"golden.{golden.name}.{key}"
     prefix = "tool.farm." if config.source.name == "pyproject.toml" else ""
     return f"{config.source}: {prefix}golden.{golden.name}.{key}"
-
-
-def _leave_wal_mode(conn: sqlite3.Connection) -> None:
-    """Make a database readable that a callable deserialized from a file in WAL mode."""
-    try:
-        conn.execute("SELECT 1 FROM sqlite_schema").fetchone()
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorname == "SQLITE_CANTOPEN":
-            conn.deserialize(rollback_journal_image(conn.serialize()))
 
 
 def _parents(module: str) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from snapfarm.errors import GoldenBuildError, GoldenCheckError
-from snapfarm_worker.snapshot import quoted
+from snapfarm_worker.snapshot import Snapshot, quoted, rollback_journal_image, take
 
 #: So many violations are named; a seed with one wrong parent may have thousands.
 _NAMED = 10
@@ -46,6 +46,22 @@ def refuse_strays(conn: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def checked_snapshot(conn: sqlite3.Connection, name: str) -> tuple[Snapshot, tuple[str, ...]]:
+    """Return a snapshot of the `main` database, and notes on it.
+
+    Raises GoldenCheckError, and SnapshotError as `take`.
+    """
+    notes = check(conn)
+    snapshot = take(conn, name)
+    if not snapshot.manifest.tables:
+        notes += ("the golden database has no tables",)
+    unreadable = [table.name for table in snapshot.manifest.tables if table.rows is None]
+    if unreadable:
+        names = ", ".join(repr(name) for name in unreadable)
+        notes += (f"can't be read, so their rows were not counted: {names}",)
+    return snapshot, notes
+
+
 def check(conn: sqlite3.Connection) -> tuple[str, ...]:
     """Run integrity_check and foreign_key_check; return notes. Raises GoldenCheckError."""
     notes: list[str] = []
@@ -80,6 +96,15 @@ def check(conn: sqlite3.Connection) -> tuple[str, ...]:
             lines.append("  … and more")
         raise GoldenCheckError("foreign_key_check found:\n" + "\n".join(lines))
     return tuple(notes)
+
+
+def leave_wal_mode(conn: sqlite3.Connection) -> None:
+    """Make an in-memory database readable whose pages are those of a file in WAL mode."""
+    try:
+        conn.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname == "SQLITE_CANTOPEN":
+            conn.deserialize(rollback_journal_image(conn.serialize()))
 
 
 def _lacks_parts(text: str) -> bool:

@@ -17,10 +17,11 @@ import msgspec
 from snapfarm.config import FarmConfig
 from snapfarm.errors import ConfigError, GoldenBuildError, GoldenCheckError, GoldenError
 from snapfarm.golden.builders import builders_of
-from snapfarm.golden.checks import check, refuse_strays
+from snapfarm.golden.checks import checked_snapshot, refuse_strays
 from snapfarm.golden.order import STACKS_SIGNAL, Answer, Built, Failed, Order, Progress
+from snapfarm.golden.sources import project_search
 from snapfarm_worker.errors import SnapshotError
-from snapfarm_worker.snapshot import Snapshot, take
+from snapfarm_worker.snapshot import Snapshot
 from snapfarm_worker.tracker import forget_resource_tracker
 
 _PR_SET_PDEATHSIG = 1
@@ -61,7 +62,7 @@ def _settle(order: Order) -> None:
     stacks = order.stacks.open("wb")
     faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
     os.chdir(order.root)
-    sys.path[:] = [order.root, *(entry for entry in sys.path if entry != order.root)]
+    sys.path[:] = order.caller.search if order.caller else project_search(Path(order.root))
 
 
 def _answer(order: Order) -> Answer:
@@ -96,22 +97,15 @@ def _build(order: Order) -> tuple[Snapshot, tuple[str, ...]]:
     notes: list[str] = []
     progress = Progress(order.progress, create=False)
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
-        for step, builder in enumerate(builders_of(config, golden)):
+        for step, builder in enumerate(builders_of(config, golden, order.caller)):
             progress.starts(step)
             notes += builder.build(conn, progress.reaches)
         # A script made by the shell's .dump writes virtual tables straight into sqlite_schema;
         # this connection sees them only once it reads its schema again.
         conn.execute("PRAGMA writable_schema = RESET").fetchall()
         notes += refuse_strays(conn)
-        notes += check(conn)
-        snapshot = take(conn, golden.name)
-    if not snapshot.manifest.tables:
-        notes.append("the golden database has no tables")
-    unreadable = [t.name for t in snapshot.manifest.tables if t.rows is None]
-    if unreadable:
-        names = ", ".join(repr(name) for name in unreadable)
-        notes.append(f"can't be read, so their rows were not counted: {names}")
-    return snapshot, tuple(notes)
+        snapshot, found = checked_snapshot(conn, golden.name)
+    return snapshot, (*notes, *found)
 
 
 def raised(failed: Failed, database: str) -> GoldenError | ConfigError:

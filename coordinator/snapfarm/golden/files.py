@@ -144,7 +144,7 @@ def _entropy(data: bytes) -> float:
 def _explained(error: sqlite3.Error) -> str:
     match getattr(error, "sqlite_errorname", ""):
         case "SQLITE_BUSY" | "SQLITE_LOCKED":
-            return "is locked by another process: end its transaction, or copy the file"
+            return "is locked by an open transaction: end it, or copy the file"
         case "SQLITE_NOTADB":
             return "is no SQLite database, or it is encrypted"
         case name if name.startswith("SQLITE_CORRUPT"):

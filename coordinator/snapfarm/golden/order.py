@@ -18,6 +18,25 @@ from snapfarm_worker.snapshot import Manifest
 STACKS_SIGNAL = signal.SIGRTMAX
 
 
+class Shipped(msgspec.Struct, frozen=True):
+    """A callable that the builder process can't import: it travels as data made by dill."""
+
+    #: How messages name it.
+    title: str
+    data: bytes
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """What Python code adds to a configuration when it asks for a golden database itself."""
+
+    #: What it called; messages say this instead of a configuration file.
+    call: str
+    #: Where its process looks for modules, in order; absolute.
+    search: tuple[str, ...]
+    #: The callables that travel as data, by the entry of `schema` or `seed` that stands for each.
+    shipped: dict[str, Shipped]
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the builder is to build; everything that it answers goes into `folder`."""
 
@@ -26,6 +45,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     golden: GoldenConfig
     folder: str
     coordinator_pid: int
+    caller: Caller | None = None
 
     @property
     def image(self) -> Path:

@@ -13,7 +13,7 @@ import ast
 import functools
 import importlib.machinery
 import importlib.metadata
-import importlib.util
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +26,21 @@ _INSTALLED = frozenset(
 )
 
 
-def source_parts(module: str, root: Path) -> Mapping[str, str]:
+def source_parts(module: str, root: Path, search: Sequence[str]) -> Mapping[str, str]:
     """Return the parts of a fingerprint that `module` (dotted name) and its imports make up."""
-    search = [str(root), *(entry for entry in sys.path if entry not in ("", str(root)))]
     walk = _Walk(root, search)
     walk.follow(module)
     return walk.parts
+
+
+def project_search(root: Path) -> tuple[str, ...]:
+    """Return where the builder of a configuration looks for modules: in the project first."""
+    return (str(root), *(entry for entry in sys.path if entry not in ("", str(root))))
+
+
+def spec_of(module: str, search: Sequence[str]) -> importlib.machinery.ModuleSpec | None:
+    """Return what a fresh process with that search path would import as `module`."""
+    return _Walk(Path(os.sep), search).find(module)
 
 
 class _Walk:
@@ -59,7 +68,7 @@ class _Walk:
         if package:
             yield package
         top = module.partition(".")[0]
-        spec = self._find(module)
+        spec = self.find(module)
         if spec is None:
             # `from package import name` guesses that the name may be a module; only a top-level
             # name that nothing provides says something: its installation would change the result.
@@ -78,7 +87,8 @@ class _Walk:
             is_package = spec.submodule_search_locations is not None
             yield from _imports(path, module if is_package else package)
 
-    def _find(self, module: str) -> importlib.machinery.ModuleSpec | None:
+    def find(self, module: str) -> importlib.machinery.ModuleSpec | None:
+        """Return the spec of a module, found without importing the packages that it is in."""
         locations: Sequence[str] = self.search
         spec: importlib.machinery.ModuleSpec | None = None
         name = ""
@@ -121,10 +131,15 @@ class _Walk:
 
 def _hooked(name: str) -> importlib.machinery.ModuleSpec | None:
     """Find a top-level name through import hooks, as editable installs use them."""
-    try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
+    # Not by importlib.util, which believes what is in sys.modules.
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, None)
+        except Exception:  # code of whoever put the hook there
+            continue
+        if spec is not None:
+            return spec
+    return None
 
 
 def _is_installed(path: Path) -> bool:
