@@ -10,6 +10,7 @@ import pytest
 
 _PLAIN = "import snapfarm.plugin, snapfarm.roles, snapfarm.local"
 _FARM = "import snapfarm.session"
+_HANDLE = "from snapfarm.golden.handle import Golden"
 
 
 def _imported(statement: str) -> set[str]:
@@ -27,3 +28,11 @@ def test_plain_run_does_not_import_the_farm(module: str) -> None:
 
 def test_farm_without_databases_imports_no_builder_and_no_store() -> None:
     assert _imported(_FARM).isdisjoint({"dmemfs", "snapfarm.golden", "snapfarm.store"})
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["dill", "multiprocess", "dmemfs", "pytest", "snapfarm.config", "snapfarm.golden.build"],
+)
+def test_naming_a_golden_database_imports_no_builder(module: str) -> None:
+    assert module not in _imported(_HANDLE)
