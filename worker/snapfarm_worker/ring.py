@@ -3,11 +3,8 @@
 States: WAITING (has a URI, no data yet) -> OPEN -> CLOSED. While OPEN it has a *generation*, the
 database that new connections get. The public URI never changes; `connections` translates it.
 
-A reset takes the cheapest tier that is enough:
-
-    clean      nothing was committed, nobody holds a lock       nothing to do
-    in-place   no lock (left): overwritten where it is          connections stay
-    retired    a lock that can't be ended: a new generation     old connections stay behind
+While it is open, a sentinel keeps the database alive, except in a private ring, which has no
+database of its own. `reset` tells which tier a reset takes; here it is carried out.
 """
 
 from __future__ import annotations
@@ -21,18 +18,17 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from snapfarm_worker import connections
-from snapfarm_worker.blockers import Blocker, Spared, clear, held_from_before, present
+from snapfarm_worker.blockers import Blocker, Spared, present
 from snapfarm_worker.copies import renew
 from snapfarm_worker.courier import Courier, open_private
 from snapfarm_worker.errors import RingError, SnapshotTooLarge
 from snapfarm_worker.members import Member, Watcher
-from snapfarm_worker.patience import is_any_lock
+from snapfarm_worker.reset import ResetOutcome, ResetPolicy, Tier, cheapest_tier
 from snapfarm_worker.ringkind import FORMS, RingKind, check_support
+from snapfarm_worker.sentinel import Sentinel
 from snapfarm_worker.snapshot import Manifest, Snapshot, take
 
 if TYPE_CHECKING:
@@ -43,26 +39,6 @@ __all__ = ["ResetOutcome", "ResetPolicy", "Ring", "RingKind", "check_support"]
 
 #: What SQLite lets a named memdb grow to, unless it was built otherwise.
 MEMDB_LIMIT = 1 << 30
-
-_BUSY_PAUSE = 0.005
-_BUSY_PATIENCE = 5.0
-
-
-class ResetPolicy(enum.StrEnum):
-    """At which boundary a ring goes back to its snapshot."""
-
-    TEST = "test"
-    MODULE = "module"
-    SESSION = "session"
-    NEVER = "never"
-
-
-class ResetOutcome(msgspec.Struct, frozen=True):
-    """What a reset did. `blockers` tells, for people, what held locks when it began."""
-
-    tier: Literal["clean", "in-place", "retired"]
-    seconds: float
-    blockers: tuple[str, ...] = ()
 
 
 class _State(enum.Enum):
@@ -111,14 +87,7 @@ class Ring:
         self._manifest: Manifest | None = None
         self._courier: Courier | None = None
         self._image: bytes | bytearray | None = None
-        self._sentinel: sqlite3.Connection | None = None
-        self._cursor: sqlite3.Cursor
-        #: What a shared cache's page limit was at first; a PRAGMA of any member changes it for all.
-        self._page_limit = 0
-        #: data_version as the sentinel saw it when the database was last pristine.
-        self._baseline = 0
-        #: data_version as it was last read.
-        self._seen = 0
+        self._sentinel: Sentinel | None = None
         unique = name or f"{os.getpid()}-{next(_numbers)}-{secrets.token_hex(3)}"
         self._key = connections.PREFIX + re.sub(r"[^A-Za-z0-9_.-]", "_", f"{unique}-{database}")
         self.uri = self._internal_uri(self._key)
@@ -199,7 +168,7 @@ class Ring:
         While somebody writes, a memdb can't be read: what was last known is then the answer.
         """
         with self._lock:
-            return self._sentinel is not None and self._is_dirty()
+            return self._sentinel is not None and self._sentinel.is_dirty()
 
     # ------------------------------------------------------------ what `connections` needs
 
@@ -251,7 +220,7 @@ class Ring:
         if self.is_open:
             with self._lock:
                 if self._sentinel is not None:
-                    self._is_dirty()
+                    self._sentinel.is_dirty()
                 self._spared = self._holders() - self._owed
 
     def transactions(self) -> frozenset[Member]:
@@ -282,22 +251,12 @@ class Ring:
     def is_free(self) -> bool:
         """Tell whether no other connection holds any lock."""
         with self._lock:
-            if self._sentinel is None:
-                return True
-            try:
-                self._ask("BEGIN EXCLUSIVE")
-            except sqlite3.DatabaseError:
-                return False  # locked; or damaged, which only a new generation mends
-            self._ask("ROLLBACK")
-            return True
+            return self._sentinel is None or self._sentinel.is_free()
 
     def schema_version(self) -> int | None:
         """Return the number that changes with each change of the schema; None while locked."""
         with self._lock:
-            try:
-                return self._ask("PRAGMA schema_version") if self._sentinel is not None else None
-            except sqlite3.DatabaseError:
-                return None
+            return self._sentinel.schema_version() if self._sentinel is not None else None
 
     def golden_columns(self) -> dict[str, frozenset[str]]:
         """Return the columns of each golden table in lower case; empty if the image is gone."""
@@ -325,52 +284,25 @@ class Ring:
         outcome = ResetOutcome(tier, perf_counter() - began, tuple(str(each) for each in blockers))
         return outcome, tuple(blockers)
 
-    def _reset(self) -> tuple[Literal["clean", "in-place", "retired"], list[Blocker]]:
+    def _reset(self) -> tuple[Tier, list[Blocker]]:
         if self._image is not None:
             renewed, blockers = renew(self.members(), self._spared, self._image)
             return "in-place" if renewed else "clean", blockers
-        blockers = []
-        free = self.is_free()
-        if not free:
-            members = [m for m in self.members() if m.generation == self.generation]
-            blockers = clear(members, self._spared, self.is_free)
-            free = self.is_free()
-        dirty = self._is_dirty()
-        if free and self.kind is RingKind.SHARED_CACHE:
-            try:
-                dirty = self._set_back() or dirty
-            except sqlite3.DatabaseError:
-                free, dirty = False, True  # damaged
-        if not dirty and (free or held_from_before(blockers)):
-            # Nothing was committed, and who still holds a lock did so before the test.
-            return "clean", blockers
+        assert self._sentinel is not None
+        tier, blockers = cheapest_tier(self.kind, self._sentinel, self._present, self._spared)
+        if tier == "clean":
+            return tier, blockers
         if self._courier is None:
             raise RingError(
                 f"the ring {self.uri} can't be reset: it was restored with resettable=False"
             )
-        if free and self._overwrite(self._courier):
-            return "in-place", blockers
+        if tier == "in-place" and self._sentinel.overwrite(self._courier):
+            return tier, blockers
         self._retire()
         return "retired", blockers
 
-    def _set_back(self) -> bool:
-        """Set back what belongs to a shared cache, not to the connection that set it.
-
-        Tells whether there was no journal: what was rolled back then stays, and no version tells.
-        """
-        journal = self._cursor.execute("PRAGMA journal_mode").fetchone()
-        self._ask("PRAGMA journal_mode = MEMORY")
-        self._ask(f"PRAGMA max_page_count = {self._page_limit}")
-        return bool(journal == ("off",))
-
-    def _overwrite(self, courier: Courier) -> bool:
-        assert self._sentinel is not None
-        try:
-            courier.deliver(self._sentinel)
-        except sqlite3.DatabaseError:
-            return False  # damaged; or somebody took a lock since we looked
-        self._baseline = self._seen = self._version()
-        return True
+    def _present(self) -> list[Member]:
+        return [member for member in self.members() if member.generation == self.generation]
 
     def _retire(self) -> None:
         """Move to a new database; who is connected to the old one stays there, and is told on."""
@@ -402,26 +334,10 @@ class Ring:
             copy = sqlite3.Connection(":memory:", isolation_level=None)
             try:
                 copy.execute(f"PRAGMA encoding = '{self.manifest.encoding}'")
-                self._copy_to(copy)
+                self._sentinel.copy_to(copy, self.uri)
                 return take(copy, self.database, layer=self.manifest.layer)
             finally:
                 copy.close()
-
-    def _copy_to(self, copy: sqlite3.Connection) -> None:
-        waited = 0.0
-
-        def watch(status: int, remaining: int, total: int) -> None:
-            nonlocal waited
-            if status & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                waited += _BUSY_PAUSE
-                if waited > _BUSY_PATIENCE:
-                    raise RingError(
-                        f"the ring {self.uri} has an open write transaction for more than "
-                        f"{_BUSY_PATIENCE:g} s: commit it, then take the snapshot"
-                    )
-
-        assert self._sentinel is not None
-        self._sentinel.backup(copy, progress=watch, sleep=_BUSY_PAUSE)
 
     def close(self) -> None:
         """Free the database. Connections that are still open keep what they see."""
@@ -460,38 +376,7 @@ class Ring:
 
     def _open_sentinel(self) -> None:
         assert self._courier is not None
-        sentinel = connections.original_connect(
-            self._internal_uri(self._generation_key()),
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=0.0,
-        )
-        try:
-            self._courier.prepare(sentinel)
-            self._courier.deliver(sentinel)
-        except BaseException:
-            sentinel.close()
-            raise
-        self._sentinel = sentinel
-        self._cursor = sentinel.cursor()
-        self._page_limit = self._ask("PRAGMA max_page_count")
-        self._baseline = self._seen = self._version()
-
-    def _is_dirty(self) -> bool:
-        try:
-            self._seen = self._version()
-        except sqlite3.DatabaseError as error:
-            if not is_any_lock(error):
-                return True  # damaged
-        return self._seen != self._baseline
-
-    def _version(self) -> int:
-        return self._ask("PRAGMA data_version")
-
-    def _ask(self, sql: str) -> int:
-        row = self._cursor.execute(sql).fetchone()
-        return row[0] if row else 0
+        self._sentinel = Sentinel(self._internal_uri(self._generation_key()), self._courier)
 
     def _generation_key(self) -> str:
         return f"{self._key}-g{self.generation}" if self.generation else self._key

@@ -1,0 +1,120 @@
+"""The ring's own connection to one generation of its database.
+
+As long as it is open, the database exists. It restores, copies, probes for locks, and tells whether
+anything was committed: since it commits nothing itself, other connections' commits alone change
+the `PRAGMA data_version` that it reads.
+
+Nothing here takes a lock: the ring calls one method at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from snapfarm_worker import connections
+from snapfarm_worker.courier import Courier
+from snapfarm_worker.errors import RingError
+from snapfarm_worker.patience import is_any_lock
+
+_BUSY_PAUSE = 0.005
+_BUSY_PATIENCE = 5.0
+
+
+class Sentinel:
+    """Keeps one in-memory database alive, and looks after it."""
+
+    def __init__(self, uri: str, courier: Courier) -> None:
+        """Make the database that a URI names, and fill it."""
+        self._conn = connections.original_connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0.0
+        )
+        try:
+            courier.prepare(self._conn)
+            courier.deliver(self._conn)
+            self._cursor = self._conn.cursor()
+            #: A shared cache's page limit at first; any member's PRAGMA changes it for all.
+            self._page_limit = self._ask("PRAGMA max_page_count")
+            #: data_version when the database was last pristine.
+            self._baseline = self._version()
+            #: data_version as it was last read.
+            self._seen = self._baseline
+        except BaseException:
+            self._conn.close()
+            raise
+
+    def is_free(self) -> bool:
+        """Tell whether no other connection holds any lock."""
+        try:
+            self._ask("BEGIN EXCLUSIVE")
+        except sqlite3.DatabaseError:
+            return False  # locked; or damaged, which only a new generation mends
+        self._ask("ROLLBACK")
+        return True
+
+    def is_dirty(self) -> bool:
+        """Tell whether anything was committed since the last delivery.
+
+        While somebody writes, a memdb can't be read: what was last known is then the answer.
+        """
+        try:
+            self._seen = self._version()
+        except sqlite3.DatabaseError as error:
+            if not is_any_lock(error):
+                return True  # damaged
+        return self._seen != self._baseline
+
+    def schema_version(self) -> int | None:
+        """Return the number that changes with each change of the schema; None while locked."""
+        try:
+            return self._ask("PRAGMA schema_version")
+        except sqlite3.DatabaseError:
+            return None
+
+    def set_back(self) -> bool:
+        """Set back what belongs to a shared cache, not to the connection that set it.
+
+        Tells whether there was no journal: what was rolled back then stays, and no version tells.
+        """
+        journal = self._cursor.execute("PRAGMA journal_mode").fetchone()
+        self._ask("PRAGMA journal_mode = MEMORY")
+        self._ask(f"PRAGMA max_page_count = {self._page_limit}")
+        return bool(journal == ("off",))
+
+    def overwrite(self, courier: Courier) -> bool:
+        """Fill the database anew, where it is; tell whether that was possible."""
+        try:
+            courier.deliver(self._conn)
+        except sqlite3.DatabaseError:
+            return False  # damaged; or somebody took a lock since we looked
+        self._baseline = self._seen = self._version()
+        return True
+
+    def copy_to(self, copy: sqlite3.Connection, whose: str) -> None:
+        """Copy what is committed into a private connection.
+
+        Raises RingError, which names the ring by `whose` URI, while somebody writes.
+        """
+        waited = 0.0
+
+        def watch(status: int, remaining: int, total: int) -> None:
+            nonlocal waited
+            if status & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                waited += _BUSY_PAUSE
+                if waited > _BUSY_PATIENCE:
+                    raise RingError(
+                        f"the ring {whose} has an open write transaction for more than "
+                        f"{_BUSY_PATIENCE:g} s: commit it, then take the snapshot"
+                    )
+
+        self._conn.backup(copy, progress=watch, sleep=_BUSY_PAUSE)
+
+    def close(self) -> None:
+        """Close the connection; if nobody else is connected, that frees the database."""
+        self._conn.close()
+
+    def _version(self) -> int:
+        return self._ask("PRAGMA data_version")
+
+    def _ask(self, sql: str) -> int:
+        row = self._cursor.execute(sql).fetchone()
+        return row[0] if row else 0
