@@ -12,6 +12,7 @@ Any other name goes to sqlite3 untouched.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sqlite3
@@ -19,7 +20,7 @@ import sqlite3.dbapi2
 import threading
 import urllib.parse
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from snapfarm_worker.members import Home, Member, RingConnection, blend, newborn
@@ -49,11 +50,15 @@ class Joinable(Home, Protocol):
     def patient(self) -> bool:
         """Whether members have to wait for locks themselves."""
 
-    def address(self) -> str:
+    def expect(self) -> str:
         """Return what to connect to just now; restores the ring if that was not done yet.
 
-        Raises RingError once the ring is closed.
+        It stays there until `arrived()`, which has to follow. Raises RingError once the ring is
+        closed.
         """
+
+    def arrived(self) -> None:
+        """The connection that was expected is there, or will never be."""
 
     def welcome(self, conn: sqlite3.Connection, member: Member | None) -> None:
         """Take a new connection in; `member` is None if nothing can be recorded of it."""
@@ -103,6 +108,16 @@ def uninstall() -> None:
                     module.connect = original_connect  # type: ignore[attr-defined]
 
 
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """Let `sqlite3.connect` know the rings inside of a `with` block, in all threads."""
+    install()
+    try:
+        yield
+    finally:
+        uninstall()
+
+
 @functools.wraps(original_connect)
 def _connect(database: object, *args: object, **kwargs: object) -> sqlite3.Connection:
     """Stand in for `sqlite3.connect`."""
@@ -146,7 +161,14 @@ def join(
     if len(args) > len(_POSITIONS) or any(name in kwargs for name in _POSITIONS[: len(args)]):
         return original_connect(":memory:", *args, **kwargs)  # raises what sqlite3 says of it
     options = dict(zip(_POSITIONS, args, strict=False)) | kwargs
-    address = ring.address()
+    address = ring.expect()
+    try:
+        return _arrive(ring, address + more, options)
+    finally:
+        ring.arrived()
+
+
+def _arrive(ring: Joinable, address: str, options: dict[str, object]) -> sqlite3.Connection:
     timeout = options.get("timeout", _DEFAULT_TIMEOUT)
     member = Member(
         ring,
@@ -162,7 +184,7 @@ def join(
     options["uri"] = True
     newborn(member)
     try:
-        conn = original_connect(address + more, **options)
+        conn = original_connect(address, **options)
     finally:
         newborn(None)
     return _adopted(conn, ring, member)

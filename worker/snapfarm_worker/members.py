@@ -56,7 +56,13 @@ class Home(Protocol):
 
     database: str
     watcher: Watcher | None
-    generation: int
+
+    @property
+    def generation(self) -> int:
+        """Counts the databases that the ring retired."""
+
+    def parted(self, member: Member) -> None:
+        """A member was closed, for the first time; what this raises, the closer gets."""
 
     def gone(self, member: Member) -> None:
         """Forget a member whose connection was freed; called at any moment, even inside the GC."""
@@ -343,7 +349,11 @@ class RingConnection(sqlite3.Connection):
     def close(self) -> None:
         """Close the connection; an unfinished cursor that lives on keeps its locks, though."""
         super().close()
-        self.farm_member.closed = True
+        member = self.farm_member
+        if not member.closed:
+            member.closed = True
+            if member.home is not None:
+                member.home.parted(member)
 
 
 _execute = sqlite3.Cursor.execute

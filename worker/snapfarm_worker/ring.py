@@ -28,7 +28,7 @@ from snapfarm_worker.errors import RingError, SnapshotTooLarge
 from snapfarm_worker.members import Member, Watcher
 from snapfarm_worker.reset import ResetOutcome, ResetPolicy, Tier, cheapest_tier
 from snapfarm_worker.ringkind import FORMS, RingKind, check_support
-from snapfarm_worker.sentinel import Sentinel
+from snapfarm_worker.sentinel import Door, Sentinel
 from snapfarm_worker.snapshot import Manifest, Snapshot, take
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Ring:
         self.generation = 0
         #: Held while the database as a whole is touched.
         self._lock = threading.RLock()
+        self._door = Door()
         self._state = _State.WAITING
         self._load = load
         self._verified = False
@@ -90,7 +91,7 @@ class Ring:
         self._sentinel: Sentinel | None = None
         unique = name or f"{os.getpid()}-{next(_numbers)}-{secrets.token_hex(3)}"
         self._key = connections.PREFIX + re.sub(r"[^A-Za-z0-9_.-]", "_", f"{unique}-{database}")
-        self.uri = self._internal_uri(self._key)
+        self.uri = FORMS[kind].format(self._key)
         if not connections.register(self._key, self.uri, self):
             raise RingError(
                 f"a ring named {self._key!r} exists already in this process: close it first"
@@ -177,27 +178,39 @@ class Ring:
         if self._state is _State.OPEN:
             return
         with self._lock:
-            if self._state is _State.CLOSED:
-                raise RingError(f"the ring {self.uri} is closed: connect while it is open")
+            self._check_not_closed()
             if self._state is _State.WAITING:
                 self._restore(self._load())
                 self._state = _State.OPEN
 
-    def address(self) -> str:
-        """Return the URI of the present generation."""
+    def expect(self) -> str:
+        """Return the URI of the present generation, which stays there until `arrived()`."""
         self.ensure()
-        if self.kind is RingKind.PRIVATE:
-            return "file:farm-private?mode=memory"
-        return self._internal_uri(self._generation_key())
+        with self._door.lock:
+            self._check_not_closed()
+            self._door.expect()
+            if self.kind is RingKind.PRIVATE:
+                return "file:farm-private?mode=memory"
+            return self._address(self.generation)
+
+    def arrived(self) -> None:
+        """A connection that was expected is there, or will never be."""
+        self._door.arrived()
 
     def welcome(self, conn: sqlite3.Connection, member: Member | None) -> None:
         """Take a new connection in."""
-        if self._image is not None:
-            sqlite3.Connection.deserialize(conn, self._image)
+        if self.kind is RingKind.PRIVATE:
+            image = self._image
+            self._check_not_closed()
+            assert image is not None
+            sqlite3.Connection.deserialize(conn, image)
         if member is not None:
             self._members.add(member)
             if self.watcher is not None:
                 self.watcher.joined(member)
+
+    def parted(self, member: Member) -> None:
+        """A member was closed; it is forgotten when it is freed."""
 
     def gone(self, member: Member) -> None:
         """Forget a member whose connection was freed."""
@@ -306,17 +319,16 @@ class Ring:
 
     def _retire(self) -> None:
         """Move to a new database; who is connected to the old one stays there, and is told on."""
-        old, members = self._sentinel, self.members()
-        self.generation += 1
-        try:
-            self._open_sentinel()
-        except BaseException:
-            self.generation -= 1
-            raise
+        assert self._courier is not None
+        # Nobody gets to know of the new generation before it is filled.
+        filled = Sentinel(self._address(self.generation + 1), self._courier)
+        with self._door.lock:
+            old, self._sentinel = self._sentinel, filled
+            self.generation += 1
+        members = [member for member in self.members() if member.generation < self.generation]
         for member in members:
             member.alert = member.alert or member.watcher is not None
-        if old is not None:
-            old.close()
+        self._door.let_go(old)
 
     # ------------------------------------------------------------ taking and closing
 
@@ -342,14 +354,19 @@ class Ring:
     def close(self) -> None:
         """Free the database. Connections that are still open keep what they see."""
         with self._lock:
-            self._state = _State.CLOSED
+            with self._door.lock:
+                self._state = _State.CLOSED
             connections.forget(self._key)
-            for resource in (self._sentinel, self._courier):
-                if resource is not None:
-                    resource.close()
+            self._door.let_go(self._sentinel)
+            if self._courier is not None:
+                self._courier.close()
             self._sentinel = self._courier = self._image = None
 
-    # ------------------------------------------------------------ the sentinel
+    def _check_not_closed(self) -> None:
+        if self._state is _State.CLOSED:
+            raise RingError(f"the ring {self.uri} is closed: connect while it is open")
+
+    # ------------------------------------------------------------ restoring
 
     def _restore(self, snapshot: Snapshot) -> None:
         if not self._verified:
@@ -365,7 +382,7 @@ class Ring:
             return
         self._courier = Courier(snapshot)
         try:
-            self._open_sentinel()
+            self._sentinel = Sentinel(self._address(self.generation), self._courier)
         except BaseException:
             self._courier.close()
             self._courier = None
@@ -374,12 +391,5 @@ class Ring:
             self._courier.close()
             self._courier = None
 
-    def _open_sentinel(self) -> None:
-        assert self._courier is not None
-        self._sentinel = Sentinel(self._internal_uri(self._generation_key()), self._courier)
-
-    def _generation_key(self) -> str:
-        return f"{self._key}-g{self.generation}" if self.generation else self._key
-
-    def _internal_uri(self, key: str) -> str:
-        return FORMS[self.kind].format(key)
+    def _address(self, generation: int) -> str:
+        return FORMS[self.kind].format(f"{self._key}-g{generation}" if generation else self._key)

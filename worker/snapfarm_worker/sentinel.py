@@ -4,12 +4,13 @@ As long as it is open, the database exists. It restores, copies, probes for lock
 anything was committed: since it commits nothing itself, other connections' commits alone change
 the `PRAGMA data_version` that it reads.
 
-Nothing here takes a lock: the ring calls one method at a time.
+A sentinel takes no lock: the ring calls one method at a time. The door is for all threads.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import threading
 
 from snapfarm_worker import connections
 from snapfarm_worker.courier import Courier
@@ -118,3 +119,43 @@ class Sentinel:
     def _ask(self, sql: str) -> int:
         row = self._cursor.execute(sql).fetchone()
         return row[0] if row else 0
+
+
+class Door:
+    """Keeps a database alive for those who were told its address and have not arrived yet.
+
+    Without that, a connection that is made while another thread closes or resets the ring would
+    find an empty database, and no error.
+    """
+
+    def __init__(self) -> None:
+        #: Held for a moment: guards who arrives, and what they arrive at.
+        self.lock = threading.RLock()
+        #: How many connections are being made.
+        self._arriving = 0
+        #: What can be closed once those have arrived.
+        self._leaving: list[Sentinel] = []
+
+    def expect(self) -> None:
+        """Somebody is told the address; each call needs its `arrived()`."""
+        with self.lock:
+            self._arriving += 1
+
+    def arrived(self) -> None:
+        """One less is on the way."""
+        leaving: list[Sentinel] = []
+        with self.lock:
+            self._arriving -= 1
+            if self._arriving == 0:
+                leaving, self._leaving = self._leaving, leaving
+        for sentinel in leaving:
+            sentinel.close()
+
+    def let_go(self, sentinel: Sentinel | None) -> None:
+        """Close a sentinel whose address nobody is told any more."""
+        with self.lock:
+            if self._arriving and sentinel is not None:
+                self._leaving.append(sentinel)
+                return
+        if sentinel is not None:
+            sentinel.close()
