@@ -195,6 +195,19 @@ def test_a_transaction_that_only_reads_is_no_obstacle(file: Path) -> None:
         assert Golden.of(conn).manifest.rows == {}
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has autocommit from 3.12 on")
+def test_a_connection_that_is_never_out_of_a_transaction() -> None:
+    options: dict[str, bool] = {"autocommit": False}
+    with contextlib.closing(sqlite3.connect(":memory:", **options)) as conn:  # type: ignore[call-overload]  # its stub is that of 3.11
+        conn.execute("CREATE TABLE t(x)")
+        conn.execute("INSERT INTO t VALUES (1)")
+        with pytest.raises(GoldenBuildError, match="has an open transaction that writes"):
+            Golden.of(conn)
+        conn.commit()
+        assert Golden.of(conn).manifest.rows == {"t": 1}
+        conn.rollback()
+
+
 def test_settings_of_the_connection_have_no_part_in_it(conn: sqlite3.Connection) -> None:
     def deny(*_: object) -> int:
         return sqlite3.SQLITE_DENY
