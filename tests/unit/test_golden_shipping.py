@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import functools
 import importlib
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dill
+import dill.detect
 import pytest
 
 from snapfarm.golden.shipping import Unshippable, ship
@@ -22,6 +25,7 @@ from support.golden_project import write_files
 ASIDE = """
 import json
 import threading
+import xml.dom.minidom
 
 HUGE = "x" * 100_000
 OTHER = threading.local()
@@ -47,6 +51,29 @@ def counts_down(given):
 
 def attribute(given):
     return given.conn
+
+
+def is_even(given):
+    return is_odd(given - 1) if given else True
+
+
+def is_odd(given):
+    return is_even(given - 1) if given else False
+
+
+def nested(given):
+    class Inner:
+        value = LIMIT
+        def get(self):
+            return [n + OFFSET for n in range(given)], self.value
+    return Inner().get()
+
+
+LIMIT, OFFSET = 7, 1
+
+
+def of_a_package(given):
+    return xml.dom.minidom.parseString("<a/>").documentElement.tagName
 """
 
 
@@ -87,6 +114,9 @@ def test_a_function_travels_with_what_it_refers_to_and_no_more(aside: types.Modu
     assert len(data) < 5000
     assert elsewhere(data, "3") == '[3, "only_here"]'
     assert elsewhere(shipped(aside.counts_down), "3") == "done"
+    assert elsewhere(shipped(aside.is_even), "3") == "False"
+    assert elsewhere(shipped(aside.nested), "2") == "([1, 2], 7)"
+    assert elsewhere(shipped(aside.of_a_package), "0") == "a"
 
 
 def test_the_name_of_an_attribute_is_no_global(aside: types.ModuleType) -> None:
@@ -118,10 +148,10 @@ def test_modules_travel_by_name(aside: types.ModuleType) -> None:
 
 
 def test_dill_is_left_as_it_was(aside: types.ModuleType) -> None:
-    before = dill._dill._locate_function
+    before = dill._dill._locate_function, dill.detect.globalvars
     shipped(aside.fill)
     refusal(lambda _: aside)
-    assert dill._dill._locate_function is before
+    assert (dill._dill._locate_function, dill.detect.globalvars) == before
 
 
 def test_what_is_open_stays(tmp_path: Path) -> None:
@@ -144,6 +174,22 @@ def test_what_is_open_stays(tmp_path: Path) -> None:
 
         assert refusal(Holder().fill) == f"it refers to 'self.held', {expected}"
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_classes_that_refer_to_themselves_are_refused(aside: types.ModuleType) -> None:
+    class Color(enum.Enum):
+        RED = 1
+
+    class Single:
+        only: Single | None = None
+
+    Single.only = Single()
+    for refused in (Color, Single):
+        name = f"test_classes_that_refer_to_themselves_are_refused.<locals>.{refused.__name__}"
+        assert refusal(lambda _, refused=refused: refused).endswith(
+            f"the class {name!r} refers to itself, and only modules can have such classes"
+        )
+    assert elsewhere(shipped(lambda given: signal.Signals(given).name), "9") == "SIGKILL"
 
 
 def test_a_class_that_refuses_has_the_last_word() -> None:

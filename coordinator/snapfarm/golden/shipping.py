@@ -7,20 +7,26 @@ fresh process can import goes by name, modules always: only what it can't import
 from __future__ import annotations
 
 import contextlib
+import dis
+import enum
 import functools
 import importlib
 import io
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 
 import dill
 import dill.detect
 
 from snapfarm.golden.callables import is_importable, kind_of
 
-#: Guards the patch below, and dill's look at globals, which redirects sys.stdout.
+#: Guards the patch below: it is global to the process, and several threads may ship functions.
 _LOCK = threading.RLock()
+
+#: A global of shipped functions that nobody reads: loading it imports what it lists.
+_SUBMODULES = "__snapfarm_submodules__"
 
 
 class Unshippable(Exception):
@@ -32,7 +38,7 @@ def ship(function: Callable[..., object], search: Sequence[str]) -> bytes:
 
     Raises Unshippable, which names the variable that is in the way.
     """
-    with _by_value():
+    with _precise():
         try:
             return _dumped(function, search)
         except Exception as error:  # whatever the reducers of the user's classes raise
@@ -60,30 +66,81 @@ class _Pickler(dill.Pickler):  # type: ignore[misc]  # dill has no types
         if isinstance(value, io.IOBase) and not isinstance(value, io.BytesIO | io.StringIO):
             # dill would open the file again, and perhaps truncate it.
             raise dill.PicklingError("an open file stays with its process")
+        if (
+            isinstance(value, type)
+            and (isinstance(value, enum.EnumMeta) or id(value) in self._postproc)
+            and not dill._dill._locate_function(value, self)  # noqa: SLF001  (as below)
+        ):
+            # It refers to itself while it is made. dill would warn, and send a name that leads
+            # nowhere.
+            raise dill.PicklingError(
+                f"the class {value.__qualname__!r} refers to itself, and only modules can have "
+                f"such classes"
+            )
         return NotImplemented
 
 
 @contextlib.contextmanager
-def _by_value() -> Iterator[None]:
-    """Within this context, our pickler takes by value what a fresh process can't import.
+def _precise() -> Iterator[None]:
+    """Within this context, dill looks at functions as we do, in this thread.
 
-    dill itself takes by name whatever this process has in sys.modules.
+    It takes by value what a fresh process can't import; dill itself takes by name whatever this
+    process has in sys.modules. It takes the globals that a function's own code names; dill looks
+    into other functions for names, without an end where two call each other.
     """
     with _LOCK:
-        original = dill._dill._locate_function  # noqa: SLF001  (dill has no hook for it)
+        thread = threading.get_ident()
+        original_locate = dill._dill._locate_function  # noqa: SLF001  (dill has no hook for it)
+        original_globals = dill.detect.globalvars
 
         def locate(value: object, pickler: object = None) -> bool:
             if isinstance(pickler, _Pickler):
                 module = getattr(value, "__module__", None)
                 if isinstance(module, str) and not pickler.importable(module):
                     return False
-            return bool(original(value, pickler))
+            return bool(original_locate(value, pickler))
+
+        def globals_of(function: object, *args: object, **kwargs: object) -> object:
+            if threading.get_ident() == thread and isinstance(function, FunctionType):
+                return referred(function)
+            return original_globals(function, *args, **kwargs)
 
         dill._dill._locate_function = locate  # noqa: SLF001
+        dill.detect.globalvars = globals_of
         try:
             yield
         finally:
-            dill._dill._locate_function = original  # noqa: SLF001
+            dill._dill._locate_function = original_locate  # noqa: SLF001
+            dill.detect.globalvars = original_globals
+
+
+def referred(function: FunctionType) -> dict[str, object]:
+    """Return the globals that the code of a function names, by name.
+
+    Of a package, the submodules come along that the code may mean, since importing the package
+    elsewhere need not import them.
+    """
+    codes = [function.__code__]
+    globals_named: set[str] = set()
+    words: set[str] = set()
+    for code in codes:  # grows on the way: functions and classes inside of functions
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        words.update(code.co_names)
+        for step in dis.get_instructions(code):
+            if "GLOBAL" in step.opname or step.opname == "LOAD_NAME":
+                globals_named.add(str(step.argval))
+    present = function.__globals__
+    found = {name: present[name] for name in sorted(globals_named) if name in present}
+    packages = [one.__name__ for one in found.values() if isinstance(one, ModuleType)]
+    submodules = [
+        module
+        for name, module in sorted(sys.modules.items())
+        for package in packages
+        if isinstance(module, ModuleType)
+        and name.startswith(f"{package}.")
+        and words.issuperset(name[len(package) + 1 :].split("."))
+    ]
+    return found | ({_SUBMODULES: submodules} if submodules else {})
 
 
 def _dumped(value: object, search: Sequence[str]) -> bytes:
@@ -113,15 +170,16 @@ def _variables(function: object) -> Mapping[str, object]:
         found |= {f"self.{name}": value for name, value in getattr(owner, "__dict__", {}).items()}
     elif not hasattr(function, "__code__"):
         found |= getattr(function, "__dict__", {})
-    for cells in (_closure, dill.detect.globalvars):
-        with contextlib.suppress(Exception):
-            found |= cells(getattr(function, "__func__", function))
+    inner = getattr(function, "__func__", function)
+    if isinstance(inner, FunctionType):
+        with contextlib.suppress(ValueError):  # a variable that has no value yet
+            found |= _closure(inner)
+        found |= referred(inner)
     return found
 
 
-def _closure(function: object) -> dict[str, object]:
-    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
-    cells = getattr(function, "__closure__", None) or ()
+def _closure(function: FunctionType) -> dict[str, object]:
+    names, cells = function.__code__.co_freevars, function.__closure__ or ()
     return {name: cell.cell_contents for name, cell in zip(names, cells, strict=True)}
 
 
