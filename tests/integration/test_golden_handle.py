@@ -145,7 +145,7 @@ def test_a_script_may_define_the_function(project: Path) -> None:
     ]
 
 
-def test_a_failing_function_of_a_script_is_shown_with_its_lines(project: Path) -> None:
+def test_a_failing_function_that_was_shipped_is_shown_with_its_lines(project: Path) -> None:
     def fails(conn: sqlite3.Connection) -> None:
         print("about to fail")
         raise LookupError("no such customer")
@@ -153,7 +153,7 @@ def test_a_failing_function_of_a_script_is_shown_with_its_lines(project: Path) -
     with pytest.raises(GoldenBuildError) as caught:
         Golden.build(schema="schema.sql", seed=fails)
     text = str(caught.value)
-    assert "golden database 'default': callable test_a_failing_function_of_a_script" in text
+    assert "golden database 'default': callable test_a_failing_function_that_was_shipped" in text
     assert "raised LookupError: no such customer" in text
     assert 'raise LookupError("no such customer")' in text
     assert text.endswith("its last output:\n  about to fail")
@@ -303,7 +303,6 @@ def test_it_may_be_called_from_threads_at_once(project: Path) -> None:
         goldens = list(pool.map(build, range(4)))
     assert [values(golden) for golden in goldens] == [[1], [1], ["thread 2"], ["thread 3"]]
     assert goldens[0].manifest.digest == goldens[1].manifest.digest
-    assert threading.active_count() < 4
 
 
 def test_a_file_that_this_process_has_open_keeps_its_locks(project: Path) -> None:
