@@ -1,8 +1,56 @@
 """snapfarm: a test farm that gives every test a pristine SQLite database.
 
+What stands in `__all__` is the public interface, and is imported when it is first used.
+
 (PYTEST_DONT_REWRITE: pytest would warn that the `farm` command had imported this already.)
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snapfarm.golden.handle import Golden
+    from snapfarm.pool import PoolReport, PoolStatistics, Progress, WorkerPool
+    from snapfarm_worker.ring import Ring
+    from snapfarm_worker.snapshot import Snapshot
+    from snapfarm_worker.tasks import current_task
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Golden",
+    "PoolReport",
+    "PoolStatistics",
+    "Progress",
+    "Ring",
+    "Snapshot",
+    "WorkerPool",
+    "current_task",
+]
+
+_HOMES = {
+    "Golden": "snapfarm.golden.handle",
+    "PoolReport": "snapfarm.pool",
+    "PoolStatistics": "snapfarm.pool",
+    "Progress": "snapfarm.pool",
+    "Ring": "snapfarm_worker.ring",
+    "Snapshot": "snapfarm_worker.snapshot",
+    "WorkerPool": "snapfarm.pool",
+    "current_task": "snapfarm_worker.tasks",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for: the pytest plugin needs none of them."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Name what can be asked for."""
+    return sorted({*globals(), *__all__})

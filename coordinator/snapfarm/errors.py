@@ -8,7 +8,13 @@
     │   │   ├── GoldenCheckError    built, but integrity_check or foreign_key_check complains
     │   │   └── GoldenTimeout       the builder did not end in its time
     │   ├── StoreFull               the store's quota is too small for one more snapshot
-    │   └── LaunchError             no worker could be started, or all of them died at the start
+    │   ├── LaunchError             no worker could be started, or all of them died at the start
+    │   └── PoolError               a worker pool can't do what it was asked for
+    │       ├── TaskUnshippable     a task can't travel to a worker (raised by `submit`)
+    │       ├── ResultUnshippable   a task's result can't travel back, or is too large
+    │       ├── WorkerCrashed       the worker that ran the task died
+    │       ├── TaskTimeout         the task passed the pool's `task_timeout`
+    │       └── PoolBroken          no worker is left, and none can be started
     ├── SnapshotUnknown             the store has no snapshot of the digest that was asked for
     └── InternalError               a bug of ours: please report it with the text
         └── DispatchError           the dispatcher was told what can't be; carries the story
@@ -18,6 +24,8 @@
 """
 
 from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
 
 EXIT_OK = 0
 EXIT_TESTS_FAILED = 1
@@ -83,6 +91,76 @@ class LaunchError(UserError):
     """No worker could be started, or every worker died before it was ready."""
 
 
+class PoolError(UserError):
+    """A worker pool can't do what it was asked for."""
+
+
+class TaskUnshippable(PoolError):
+    """A task can't travel to a worker: the message names the part at fault."""
+
+
+class ResultUnshippable(PoolError):
+    """A task returned, but its result can't travel back, or is larger than the pool allows."""
+
+
+class WorkerCrashed(PoolError):
+    """The worker process that ran a task died.
+
+    `cause` is how ("signal SIGKILL", "exit status 3"); `exit_code` is negative for a signal.
+    `output` are the last lines that the worker wrote, `stacks` those of its threads if it could
+    write them. `attempts` counts how often the task was begun. `retryable` says whether the death
+    may have had another cause: other tasks ran beside it, or the process was killed from outside.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        worker: str,
+        cause: str,
+        *,
+        exit_code: int | None = None,
+        output: str = "",
+        stacks: str = "",
+        attempts: int = 1,
+        retryable: bool = False,
+    ) -> None:
+        self.task = task
+        self.worker = worker
+        self.cause = cause
+        self.exit_code = exit_code
+        self.output = output
+        self.stacks = stacks
+        self.attempts = attempts
+        self.retryable = retryable
+        text = f"{task}: its worker {worker!r} died ({cause})"
+        if attempts > 1:
+            text += f", as those of {attempts - 1} earlier attempts did"
+        elif retryable:
+            text += "; perhaps not because of this task: retries= runs such tasks again"
+        super().__init__(
+            "\n".join([text, *([output.rstrip()] if output else ()), *_indented(stacks)])
+        )
+
+
+class TaskTimeout(PoolError, TimeoutError):
+    """A task passed the pool's `task_timeout`; its worker was killed and replaced.
+
+    `seconds` is the limit, `stacks` are those of the worker's threads.
+    """
+
+    def __init__(self, task: str, worker: str, seconds: float, stacks: str = "") -> None:
+        self.task = task
+        self.worker = worker
+        self.seconds = seconds
+        self.stacks = stacks
+        text = f"{task} passed the time limit of {seconds:g} s; its worker {worker!r} was killed"
+        super().__init__("\n".join([text, *_indented(stacks)]))
+
+
+class PoolBroken(PoolError, BrokenExecutor):
+    """No worker of a pool is left, and none can be started; the message has their last words."""
+
+
 class InternalError(FarmError):
     """A bug of ours: please report it with the text."""
 
@@ -97,3 +175,9 @@ class DispatchError(InternalError):
         self.what = what
         self.story = story
         super().__init__("\n".join((what, "the last events were:", *story) if story else (what,)))
+
+
+def _indented(stacks: str) -> list[str]:
+    return (
+        ["stacks of its threads:", *(f"  {line}" for line in stacks.splitlines())] if stacks else []
+    )

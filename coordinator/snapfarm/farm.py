@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Protocol, assert_never
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, assert_never
 
 import msgspec
 
 from snapfarm import dispatch
 from snapfarm.dispatch import Dispatcher
 from snapfarm.errors import LaunchError
-from snapfarm.hub import Arrived, Died, Hub, KillReason, Oddity, Printed, Silent
+from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Printed, Silent
+from snapfarm.hub import Hub
 from snapfarm_worker import wire
-from snapfarm_worker.agent import WorkerSpec
-from snapfarm_worker.blackbox import RUNNING, abridged
-from snapfarm_worker.wire import FromWorker
+from snapfarm_worker.blackbox import RUNNING, Record, abridged
+from snapfarm_worker.jobs import WorkerSpec
 
-#: How often to look into the black boxes of workers that are not known to run anything, seconds.
+if TYPE_CHECKING:
+    import zmq
+
+    from snapfarm.broadcast import Frames
+    from snapfarm_worker.wire import FromWorker
+
+#: How often to look into the workers' black boxes where there is a limit for items: each so many
+#: seconds, or so often within the limit.
 _LOOK = 1.0
+_LOOKS = 4
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,14 +46,28 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stop: float
 
 
+#: A message with the frames that follow it.
+Order: TypeAlias = "tuple[wire.Message, Frames]"
+
+
+class _Run(msgspec.Struct):
+    """How long a worker has been at one step of an item, as far as is known."""
+
+    since: float
+    step: int = 0
+
+
 class Owner(Protocol):
     """Who uses a farm. Every method is called from the thread that runs `Farm.step`."""
 
     def specify(self, worker: str) -> WorkerSpec:
         """Return what a new worker of this name is started with."""
 
-    def arrived(self, worker: str, message: FromWorker) -> None:
-        """Take a message; an ItemFinished only if it is the item's one outcome."""
+    def order(self, worker: str, keys: tuple[str, ...], flush: bool) -> Order | None:
+        """Return the order to run these items; None where there is nothing to order."""
+
+    def arrived(self, worker: str, message: FromWorker, payload: Sequence[zmq.Frame]) -> None:
+        """Take a message; an ItemFinished or TaskFinished only if it is the item's one outcome."""
 
     def crashed(self, key: str, died: Died, seconds: float) -> None:
         """Take an item's outcome: it killed its worker after so many seconds."""
@@ -76,16 +98,19 @@ class Farm:
         owner: Owner,
         limits: Limits,
         *,
+        compares: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """With `compares`, the end waits for the first workers to have collected."""
+        self._compares = compares
         self._hub = hub
         self._dispatcher = dispatcher
         self._owner = owner
         self._limits = limits
         self._clock = clock
         self._launched = 0
-        #: What each worker runs, and since when.
-        self._running: dict[str, tuple[str, float]] = {}
+        #: What each worker is known to run.
+        self._running: dict[str, dict[str, _Run]] = {}
         #: When the black boxes were last looked into.
         self._looked = 0.0
         #: Workers that have databases to restore, with the time of their start.
@@ -96,7 +121,7 @@ class Farm:
         self._exit_by: dict[str, float] = {}
         self._stop_by: float | None = None
         #: Workers that take orders about items.
-        self._collected: set[str] = set()
+        self._takes_orders: set[str] = set()
         #: Keys that any worker has collected, by what a black box holds of them.
         self._known: dict[str, str] = {}
         #: Workers of the start, as opposed to replacements.
@@ -106,8 +131,8 @@ class Farm:
         #: Until when each of those must have collected.
         self._collect_by: dict[str, float] = {}
         self._deaths: dict[str, Died] = {}
-        #: How long the item of the last death had run.
-        self._seconds = 0.0
+        #: How long the items of the last death had run.
+        self._seconds: dict[str, float] = {}
 
     @property
     def done(self) -> bool:
@@ -124,6 +149,18 @@ class Farm:
         """Whether the farm was told to stop."""
         return self._stop_by is not None
 
+    def add(self, keys: Sequence[str]) -> None:
+        """Add items that no worker has collected."""
+        self._decide(dispatch.ItemsAdded(tuple(map(dispatch.Item, keys))))
+
+    def finish(self) -> None:
+        """Let the workers end once all is done; nothing is added any more."""
+        self._decide(dispatch.Closed())
+
+    def skip(self, worker: str, key: str) -> None:
+        """Take an item that was handed to a worker, and never sent there, as done."""
+        self._decide(dispatch.ItemFinished(worker, key))
+
     def start(self, workers: int) -> None:
         """Start the first workers. Raises LaunchError."""
         for _ in range(workers):
@@ -133,7 +170,7 @@ class Farm:
         """Begin nothing more; what runs may end within the stop limit. Later calls do nothing."""
         if self._stop_by is None:
             self._stop_by = self._clock() + self._limits.stop
-            for worker in self._end_when_collected - self._collected:
+            for worker in self._end_when_collected - self._takes_orders:
                 self._hub.kill(worker, KillReason.ENDING)
             self._decide(dispatch.StopRequested(reason))
 
@@ -146,6 +183,11 @@ class Farm:
         while self._hub.workers:
             self.step(0.1)
 
+    def kill(self, reason: str) -> None:
+        """Stop, and end all workers in the next step, whatever they run."""
+        self.stop(reason)
+        self._stop_by = self._clock()
+
     def step(self, timeout: float = 0.5) -> None:
         """Wait for something to happen, and handle it."""
         for event in self._hub.poll(self._wait(timeout)):
@@ -156,13 +198,13 @@ class Farm:
 
     def _handle(self, event: Arrived | Printed | Silent | Oddity | Died) -> None:
         match event:
-            case Arrived(worker=worker, message=message):
-                self._arrived(worker, message)
+            case Arrived(worker=worker, message=message, payload=payload):
+                self._arrived(worker, message, payload)
             case Printed(worker=worker, lines=lines):
                 self._owner.printed(worker, lines)
             case Silent(worker=worker, seconds=seconds):
-                key, _since = self._running.get(worker, ("", 0.0))
-                doing = f" while it runs {key}" if key else ""
+                keys = ", ".join(self._running.get(worker, ()))
+                doing = f" while it runs {keys}" if keys else ""
                 self._owner.noticed(
                     worker,
                     f"no sign of life for {seconds:.0f} s{doing}; its process lives, so it may be "
@@ -175,7 +217,7 @@ class Farm:
             case _:
                 assert_never(event)
 
-    def _arrived(self, worker: str, message: FromWorker) -> None:
+    def _arrived(self, worker: str, message: FromWorker, payload: Sequence[zmq.Frame]) -> None:
         match message:
             case wire.Hello() if not self._hub.databases:
                 self._starting.pop(worker, None)
@@ -187,44 +229,55 @@ class Farm:
                 pass
         match message:
             case wire.Collected(items=items):
-                self._collected.add(worker)
+                self._takes_orders.add(worker)
                 self._collect_by.pop(worker, None)
-                self._owner.arrived(worker, message)
+                self._owner.arrived(worker, message, payload)
                 self._known.update((abridged(item.key), item.key) for item in items)
                 collected = tuple(dispatch.Item(item.key, item.group) for item in items)
                 self._decide(dispatch.WorkerCollected(worker, collected))
                 if worker in self._end_when_collected:
                     self._hub.send(worker, wire.EndSession(drop=True))
+            case wire.Ready():
+                self._takes_orders.add(worker)
+                self._owner.arrived(worker, message, payload)
+                self._decide(dispatch.WorkerReady(worker))
             case wire.ItemStarted(key=key):
                 self._item_started(worker, message)
             case wire.ItemFinished(key=key, then=then):
-                self._running.pop(worker, None)
-                counts = self._dispatcher.awaits(worker, key)
-                self._decide(dispatch.ItemFinished(worker, key))
-                if counts:
-                    self._owner.arrived(worker, message)
+                self._item_finished(worker, key, message, payload)
                 if then is not None:
                     self._item_started(worker, then)
+            case wire.TaskFinished(key=key):
+                self._item_finished(worker, key, message, payload)
             case wire.ItemsReturned(keys=keys):
                 self._decide(dispatch.ItemsReturned(worker, keys))
             case wire.Stopping(reason=reason, unrun=unrun):
                 # First of all, or what it has dropped would be handed to others.
                 self.stop(reason)
                 self._decide(dispatch.WorkerStopping(worker, reason, unrun))
-                self._owner.arrived(worker, message)
+                self._owner.arrived(worker, message, payload)
             case wire.SessionEnded(reason=reason):
                 self._exit_by[worker] = self._clock() + self._limits.stop
-                self._owner.arrived(worker, message)
+                self._owner.arrived(worker, message, payload)
                 if reason:
                     # Now, or others would be given what it had not finished.
                     self.stop(reason)
             case _:
-                self._owner.arrived(worker, message)
+                self._owner.arrived(worker, message, payload)
 
     def _item_started(self, worker: str, message: wire.ItemStarted) -> None:
-        self._running[worker] = (message.key, self._clock())
-        self._owner.arrived(worker, message)
+        self._running.setdefault(worker, {})[message.key] = _Run(self._clock())
+        self._owner.arrived(worker, message, ())
         self._decide(dispatch.ItemStarted(worker, message.key))
+
+    def _item_finished(
+        self, worker: str, key: str, message: FromWorker, payload: Sequence[zmq.Frame]
+    ) -> None:
+        self._running.get(worker, {}).pop(key, None)
+        counts = self._dispatcher.awaits(worker, key)
+        self._decide(dispatch.ItemFinished(worker, key))
+        if counts:
+            self._owner.arrived(worker, message, payload)
 
     def _died(self, died: Died) -> None:
         worker = died.worker
@@ -232,24 +285,31 @@ class Farm:
         orderly = ended or died.killed is KillReason.ENDING
         self._starting.pop(worker, None)
         self._collect_by.pop(worker, None)
+        self._takes_orders.discard(worker)
         # A test that ends its whole session, by pytest.exit() say, has not killed its worker.
-        running = None if ended else self._running_item(died)
-        key, since = self._running.pop(worker, (running, self._clock()))
+        running = () if ended else self._running_items(died)
+        known = self._running.pop(worker, {})
         self._deaths[worker] = died
         self._owner.down(worker, died, orderly=orderly)
-        if orderly and running is None:
+        if orderly and not running:
             self._decide(dispatch.WorkerEnded(worker))
         else:
-            self._seconds = self._clock() - since if key == running else 0.0
-            self._decide(
-                dispatch.WorkerLost(worker, running=running, phase=died.record.phase.name.lower())
-            )
+            now = self._clock()
+            self._seconds = {key: now - known[key].since if key in known else 0 for key in running}
+            phase = died.record.phase.name.lower()
+            self._decide(dispatch.WorkerLost(worker, running, phase=phase))
 
-    def _running_item(self, died: Died) -> str | None:
-        """Return the key of the item that a worker ran when it died."""
-        if died.record.phase not in RUNNING:
+    def _running_items(self, died: Died) -> tuple[str, ...]:
+        """Return the keys of the items that a worker ran when it died."""
+        keys = (self._running_item(died.worker, record) for record in died.records)
+        return tuple(key for key in keys if key is not None)
+
+    def _running_item(self, worker: str, record: Record) -> str | None:
+        """Return the key of the item that a record of a worker says it runs."""
+        if record.phase not in RUNNING:
             return None
-        return self._known.get(died.record.subject)
+        key = self._known.get(record.subject, record.subject)
+        return key if self._dispatcher.awaits(worker, key) else None
 
     # ------------------------------------------------------------ decisions
 
@@ -260,11 +320,12 @@ class Farm:
     def _act(self, action: dispatch.Action) -> None:
         match action:
             case dispatch.Run(worker=worker, keys=keys, flush=flush):
-                self._hub.send(worker, wire.RunItems(keys, flush))
+                if (order := self._owner.order(worker, keys, flush)) is not None:
+                    self._hub.send(worker, *order)
             case dispatch.Recall(worker=worker, keys=keys):
                 self._hub.send(worker, wire.RecallItems(0, keys))
-            case dispatch.End(worker=worker) if worker not in self._collected:
-                if worker in self._first and not self.stopping:
+            case dispatch.End(worker=worker) if worker not in self._takes_orders:
+                if self._compares and worker in self._first and not self.stopping:
                     # The others were quicker than its collection; that must still be compared.
                     self._end_when_collected.add(worker)
                     if self._limits.start:
@@ -278,7 +339,7 @@ class Farm:
             case dispatch.Launch():
                 self._launch()
             case dispatch.ReportCrash(worker=worker, key=key):
-                self._owner.crashed(key, self._deaths[worker], self._seconds)
+                self._owner.crashed(key, self._deaths[worker], self._seconds.get(key, 0.0))
             case dispatch.CollectionsDiffer():
                 self._owner.differ(action)
             case dispatch.GiveUp(reason=reason, unrun=unrun):
@@ -307,7 +368,9 @@ class Farm:
         limits = (self._start_by(), self._collect_by, self._exit_by)
         deadlines = [deadline for limit in limits for deadline in limit.values()]
         if self._limits.item:
-            deadlines += [since + self._limits.item for _key, since in self._running.values()]
+            runs = (run for known in self._running.values() for run in known.values())
+            deadlines += [run.since + self._limits.item for run in runs]
+            deadlines.append(self._looked + self._look_every)
         if self._stop_by is not None:
             deadlines.append(self._stop_by)
         if not deadlines:
@@ -330,8 +393,8 @@ class Farm:
         now = self._clock()
         if self._limits.item:
             self._look_into_boxes(now)
-            for worker, (_key, since) in self._running.items():
-                if now - since >= self._limits.item:
+            for worker, known in self._running.items():
+                if any(now - run.since >= self._limits.item for run in known.values()):
                     self._hub.kill(worker, KillReason.TIMEOUT, stacks=True)
         for worker, deadline in self._start_by().items():
             if now >= deadline:
@@ -351,16 +414,23 @@ class Farm:
             for worker in self._hub.workers:
                 self._hub.kill(worker, KillReason.ENDING)
 
-    def _look_into_boxes(self, now: float) -> None:
-        """Find out which items run whose start was never told: the message may never have left.
+    @property
+    def _look_every(self) -> float:
+        return min(_LOOK, self._limits.item / _LOOKS)
 
-        A process that is stopped takes its own sockets' thread with it.
+    def _look_into_boxes(self, now: float) -> None:
+        """Find out what runs that was never told, and which items got to another step.
+
+        Tasks don't tell when they begin. Tests do, but the message may never have left: a process
+        that is stopped takes its own sockets' thread with it.
         """
-        if now - self._looked < _LOOK:
+        if now - self._looked < self._look_every:
             return
         self._looked = now
-        for worker in self._collected.intersection(self._hub.workers).difference(self._running):
-            record = self._hub.doing(worker)
-            key = self._known.get(record.subject) if record.phase in RUNNING else None
-            if key is not None and self._dispatcher.awaits(worker, key):
-                self._running[worker] = (key, now)
+        for worker in self._takes_orders.intersection(self._hub.workers):
+            for record in self._hub.doing(worker):
+                key = self._running_item(worker, record)
+                if key is not None:
+                    known = self._running.setdefault(worker, {}).setdefault(key, _Run(now))
+                    if known.step != record.step:
+                        known.step, known.since = record.step, now

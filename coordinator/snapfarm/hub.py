@@ -15,22 +15,30 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import enum
+import hmac
+import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
-import msgspec
 import zmq
 
 from snapfarm.broadcast import Broadcast, Frames
+from snapfarm.happenings import (
+    Arrived,
+    Died,
+    HubEvent,
+    KillReason,
+    Oddity,
+    Printed,
+    Silent,
+)
 from snapfarm.launch.output import OutputPipe, borrow, captured_tail, text_of
 from snapfarm.launch.worker import WorkerProcess
 from snapfarm_worker import blackbox, wire
-from snapfarm_worker.agent import EXIT_FAILED, STACKS_SIGNAL, WorkerFiles, WorkerSpec
 from snapfarm_worker.errors import ProtocolError
+from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL, WorkerFiles, WorkerSpec
 from snapfarm_worker.wire import RESULTS_SUFFIX, DatabaseOrder, FromWorker, Message
 
 #: How long to wait for the last results of a worker whose process has ended, seconds.
@@ -45,79 +53,12 @@ _STACKS_TIME = 1.0
 _KILL_AGAIN = 0.2
 #: How long the first workers wait for the broadcast before they ask for chunks, seconds.
 _BROADCAST_PATIENCE = 5.0
+#: Frames below this size, in bytes, are cheaper to copy than to track.
+_COPY_BELOW = 65536
+#: At most so many wake-ups are taken at once; they mean the same.
+_WAKES = 4096
 #: At most this many messages are handled before the caller gets its turn.
 _BATCH = 500
-
-
-class KillReason(enum.StrEnum):
-    """Why the coordinator killed a worker; empty where it did not."""
-
-    NONE = ""
-    TIMEOUT = "timeout"
-    STOPPED = "stopped"
-    START = "start"
-    ENDING = "ending"
-
-
-class Arrived(msgspec.Struct, frozen=True):
-    """A message came from a worker."""
-
-    worker: str
-    message: FromWorker
-
-
-class Printed(msgspec.Struct, frozen=True):
-    """A worker wrote complete lines to its output or errors, outside pytest's capture."""
-
-    worker: str
-    lines: tuple[str, ...]
-
-
-class Silent(msgspec.Struct, frozen=True):
-    """A worker whose process lives has sent no pulse for `seconds`."""
-
-    worker: str
-    seconds: float
-
-
-class Oddity(msgspec.Struct, frozen=True):
-    """A frame that nobody expected; it was answered and counted."""
-
-    worker: str
-    what: str
-
-
-class Died(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's process has ended, and all that it had sent has arrived.
-
-    `record` is what it did last. `exit_code` is negative for a signal, None where unknown.
-    `missing` counts items that it finished and whose results were lost.
-    """
-
-    worker: str
-    record: blackbox.Record
-    exit_code: int | None
-    killed: KillReason
-    #: Captured output of the item that was running, and what went past the capture.
-    captured_output: str
-    captured_errors: str
-    printed: str
-    stacks: str
-    missing: int
-
-    @property
-    def cause(self) -> str:
-        """Return how the process ended, as "signal SIGKILL" or "exit status 3"."""
-        if self.exit_code is None:
-            return "unknown exit status"
-        if self.exit_code < 0:
-            with contextlib.suppress(ValueError):
-                return f"signal {signal.Signals(-self.exit_code).name}"
-            return f"signal {-self.exit_code}"
-        return f"exit status {self.exit_code}"
-
-
-HubEvent: TypeAlias = Arrived | Printed | Silent | Oddity | Died
 
 
 class _Peer:
@@ -126,6 +67,8 @@ class _Peer:
     def __init__(self, spec: WorkerSpec, process: WorkerProcess, output: OutputPipe, now: float):
         self.name = spec.worker
         self.files: WorkerFiles = spec.files
+        self.boxes = [spec.files.lane_box(lane) for lane in range(spec.lanes)]
+        self.token = spec.token
         self.process = process
         self.output = output
         #: When anything was last heard of it.
@@ -180,6 +123,8 @@ class Hub:
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
         self._poller.register(self._publisher, zmq.POLLIN)
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poller.register(self._wake_reader, zmq.POLLIN)
         self._peers: dict[str, _Peer] = {}
         self._waiting_for_welcome: list[str] = []
         self._broadcast: Broadcast | None = None
@@ -242,10 +187,18 @@ class Hub:
             self._welcome(worker)
         self._publish_when_all_listen()
 
-    def send(self, worker: str, message: Message) -> None:
-        """Send an order; one to a worker that is gone is dropped, its death is on its way."""
+    def send(self, worker: str, message: Message, payload: Frames | None = None) -> None:
+        """Send an order; one to a worker that is gone is dropped, its death is on its way.
+
+        Frames of payload follow it, long ones without being copied.
+        """
         if worker in self._peers:
-            self._router.send_multipart([worker.encode(), wire.encode(message)])
+            _send(self._router, [worker.encode(), wire.encode(message), *(payload or ())])
+
+    def wake(self) -> None:
+        """Make `poll` return now; the one method that may be called from any thread."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_writer, b"x")
 
     def kill(self, worker: str, reason: KillReason, *, stacks: bool = False) -> None:
         """Kill a worker, after it has written the stacks of its threads if they are wanted."""
@@ -263,9 +216,9 @@ class Hub:
         if worker in self._peers:
             self._peers[worker].process.signal(signal.SIGINT)
 
-    def doing(self, worker: str) -> blackbox.Record:
-        """Return what a worker does right now, from its black box."""
-        return blackbox.read(self._peers[worker].files.box)
+    def doing(self, worker: str) -> tuple[blackbox.Record, ...]:
+        """Return what a worker does right now in each lane, from its black boxes."""
+        return _records(self._peers[worker])
 
     # ------------------------------------------------------------ the loop
 
@@ -273,6 +226,9 @@ class Hub:
         """Wait at most `timeout` seconds for something to happen; return what did, in order."""
         events: list[HubEvent] = []
         ready = dict(self._poller.poll(int(self._wait(timeout) * 1000)))
+        if self._wake_reader in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_reader, _WAKES)
         if self._publisher in ready:
             self._take_subscriptions()
         if self._router in ready:
@@ -308,26 +264,39 @@ class Hub:
         self._drained = False
         for _ in range(_BATCH):
             try:
-                name, *frames = self._router.recv_multipart(zmq.NOBLOCK)
+                name = self._router.recv(zmq.NOBLOCK)
             except zmq.Again:
                 self._drained = True
                 return
+            head, payload = self._rest()
             worker = name.decode("utf-8", "backslashreplace").removesuffix(RESULTS_SUFFIX)
             peer = self._peers.get(worker)
             try:
                 if peer is None:
                     raise ProtocolError(f"this farm has no worker {worker!r}")
                 peer.heard, peer.warned = self._clock(), False
-                message = wire.decode_from_worker(frames[0] if frames else b"")
+                message = wire.decode_from_worker(head)
             except ProtocolError as error:
                 self._router.send_multipart([name, wire.encode(wire.Rejected(str(error)))])
                 self._oddities[worker] += 1
                 yield Oddity(worker, str(error))
                 continue
-            if (event := self._handle(peer, message)) is not None:
+            if (event := self._handle(peer, message, payload)) is not None:
                 yield event
 
-    def _handle(self, peer: _Peer, message: FromWorker) -> HubEvent | None:
+    def _rest(self) -> tuple[bytes, Sequence[zmq.Frame]]:
+        """Receive what follows a sender's name: the message, then payload without copying it."""
+        if not self._router.getsockopt(zmq.RCVMORE):
+            return b"", ()
+        head = self._router.recv()
+        payload: list[zmq.Frame] = []
+        while self._router.getsockopt(zmq.RCVMORE):
+            payload.append(self._router.recv(copy=False))
+        return head, payload
+
+    def _handle(
+        self, peer: _Peer, message: FromWorker, payload: Sequence[zmq.Frame]
+    ) -> HubEvent | None:
         match message:
             case wire.Pulse():
                 return None
@@ -340,13 +309,18 @@ class Hub:
                 return None
             case wire.ItemFinished():
                 peer.finished += 1
+            case wire.TaskFinished():
+                if not peer.greeted:
+                    self._oddities[peer.name] += 1
+                    return Oddity(peer.name, "it sent a result before it had shown its token")
+                peer.finished += 1
             case wire.SessionEnded() | wire.WorkerFailed():
                 peer.goodbye = True
             case wire.Rejected(reason=reason):
                 return Oddity(peer.name, f"it rejected a message: {reason}")
             case _:
                 pass
-        return Arrived(peer.name, message)
+        return Arrived(peer.name, message, payload)
 
     def _greet(self, peer: _Peer, hello: wire.Hello) -> None:
         if hello.protocol != wire.PROTOCOL_VERSION:
@@ -357,6 +331,10 @@ class Hub:
                     "install the same version of snapfarm for both"
                 ),
             )
+            return
+        if not hmac.compare_digest(hello.token, peer.token):
+            self._oddities[peer.name] += 1
+            self.send(peer.name, wire.Refused("it does not know the token of this worker"))
             return
         peer.greeted = True
         if self._broadcast is None:
@@ -369,7 +347,8 @@ class Hub:
 
     def _welcome(self, worker: str) -> None:
         patience = 0.0 if self._published else _BROADCAST_PATIENCE
-        self.send(worker, wire.Welcome(self._orders, patience))
+        token = self._peers[worker].token
+        self.send(worker, wire.Welcome(self._orders, patience, token))
 
     def _take_subscriptions(self) -> None:
         with contextlib.suppress(zmq.Again):
@@ -424,10 +403,11 @@ class Hub:
             return True
         if self._router.poll(0):
             return False
-        record = blackbox.read(peer.files.box)
-        if peer.finished < record.finished:
+        records = _records(peer)
+        if peer.finished < sum(record.finished for record in records):
             return False
-        if peer.exit_code in _SAID_GOODBYE and record.phase not in blackbox.RUNNING:
+        running = any(record.phase in blackbox.RUNNING for record in records)
+        if peer.exit_code in _SAID_GOODBYE and not running:
             return peer.goodbye
         # All that counts is here. Other last words can't be counted: allow them a moment.
         return now - peer.ended_at >= _MOMENT
@@ -435,25 +415,26 @@ class Hub:
     def _bury(self, peer: _Peer) -> Iterator[HubEvent]:
         if peer.ended_at is None:
             peer.exit_code = peer.process.reap()
-        record = blackbox.read(peer.files.box)
+        record, *others = _records(peer)
         if lines := peer.output.read() + peer.output.rest():
             yield Printed(peer.name, lines)
         captured = [captured_tail(descriptor) for descriptor in peer.captured] or ["", ""]
         died = Died(
             worker=peer.name,
             record=record,
+            others=tuple(others),
             exit_code=peer.exit_code,
             killed=peer.killed,
             captured_output=captured[0],
             captured_errors=captured[1],
             printed=peer.output.tail(),
             stacks=text_of(peer.files.stacks),
-            missing=max(0, record.finished - peer.finished),
+            missing=max(0, sum(each.finished for each in (record, *others)) - peer.finished),
         )
         self._poller.unregister(peer.output.fileno())
         peer.output.close()
         peer.process.close()
-        for path in (peer.files.box, peer.files.output, peer.files.stacks, peer.files.pid):
+        for path in (*peer.boxes, peer.files.output, peer.files.stacks, peer.files.pid):
             path.unlink(missing_ok=True)
         del self._peers[peer.name]
         # Perhaps the others were waiting for this one.
@@ -470,14 +451,16 @@ class Hub:
         self._router.close()
         self._publisher.close()
         self._context.term()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+
+
+def _records(peer: _Peer) -> tuple[blackbox.Record, ...]:
+    return tuple(blackbox.read(box) for box in peer.boxes)
 
 
 def _send(socket: zmq.Socket[bytes], frames: Frames) -> None:
-    """Send frames without copying their payload."""
-    *heads, last = frames
-    for head in heads:
-        socket.send(head, zmq.SNDMORE)
-    if isinstance(last, memoryview):
-        socket.send(last, copy=False)
-    else:
-        socket.send(last)
+    """Send frames, long ones without copying them."""
+    for left, frame in enumerate(frames, 1 - len(frames)):
+        more = zmq.SNDMORE if left else 0
+        socket.send(frame, more, copy=memoryview(frame).nbytes < _COPY_BELOW)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pytest
 
     from snapfarm.golden import GoldenResult
-    from snapfarm.hub import Died
+    from snapfarm.happenings import Died
     from snapfarm_worker.anomaly import Anomaly
     from snapfarm_worker.wire import FromWorker
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from snapfarm.hub import Died, KillReason
+from snapfarm.happenings import Died, KillReason
 from snapfarm_worker import junit, plain
 from snapfarm_worker.blackbox import Phase
 from snapfarm_worker.items import nodeid_of

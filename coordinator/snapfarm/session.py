@@ -7,6 +7,7 @@ happen to come from elsewhere. `RunRecorder` keeps what the farm's own reports n
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import time
 import uuid
@@ -19,7 +20,8 @@ from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
 from snapfarm.errors import UserError
 from snapfarm.farm import Farm, Limits
-from snapfarm.hub import Died, Hub, KillReason
+from snapfarm.happenings import Died, KillReason
+from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
 from snapfarm.node import NodeManager, WorkerNode
@@ -28,13 +30,17 @@ from snapfarm.replay import Replay
 from snapfarm.report import terminal
 from snapfarm.telling import Teller
 from snapfarm_worker import junit, plain, wire
-from snapfarm_worker.agent import WorkerFiles, WorkerSpec
 from snapfarm_worker.blackbox import RUNNING
-from snapfarm_worker.items import PytestJob, nodeid_of
+from snapfarm_worker.items import nodeid_of
+from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from warnings import WarningMessage
 
+    import zmq
+
+    from snapfarm.broadcast import Frames
     from snapfarm.config import FarmConfig
     from snapfarm.golden import GoldenResult
     from snapfarm_worker.wire import FromWorker
@@ -265,6 +271,7 @@ class FarmSession:
             coordinator=os.getpid(),
             pulse=min(_PULSE, self._settings.heartbeat_timeout / _PULSES_IN_SILENCE),
             sensors=self._settings.sensors == "on",
+            token=secrets.token_hex(16),
             job=PytestJob(
                 args=tuple(os.fspath(arg) for arg in given.args),
                 plugins=tuple(plugin for plugin in given.plugins or () if isinstance(plugin, str)),
@@ -276,8 +283,14 @@ class FarmSession:
             ),
         )
 
-    def arrived(self, worker: str, message: FromWorker) -> None:
+    def order(self, worker: str, keys: tuple[str, ...], flush: bool) -> tuple[wire.Message, Frames]:
+        """Return the order to run items that the worker has collected."""
+        del worker
+        return wire.RunItems(keys, flush), []
+
+    def arrived(self, worker: str, message: FromWorker, payload: Sequence[zmq.Frame] = ()) -> None:
         """Hand a worker's message to pytest."""
+        del payload  # items have none
         if self._broken:
             return
         node = self._nodes[worker]

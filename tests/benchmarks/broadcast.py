@@ -20,11 +20,11 @@ from benchmarks.options import Options, command
 from benchmarks.receiving import ReceivingProcess, receive_file, receive_pipe, receive_whole
 from snapfarm.broadcast import Broadcast
 from snapfarm.config import FarmConfig
-from snapfarm.hub import Arrived, Died, Hub
+from snapfarm.happenings import Arrived, Died
+from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
 from snapfarm_worker import wire
-from snapfarm_worker.agent import WorkerFiles, WorkerSpec
-from snapfarm_worker.items import PytestJob
+from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
 from snapfarm_worker.snapshot import Snapshot
 
 NAME = "broadcast"

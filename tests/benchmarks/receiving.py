@@ -21,8 +21,8 @@ from unittest.mock import patch
 import zmq
 
 from snapfarm_worker import agent, wire
-from snapfarm_worker.agent import WorkerSpec
 from snapfarm_worker.databases import Databases
+from snapfarm_worker.jobs import WorkerSpec
 from snapfarm_worker.link import Link
 from snapfarm_worker.ring import ResetPolicy
 from snapfarm_worker.snapshot import Snapshot
@@ -83,7 +83,7 @@ def receive(spec: WorkerSpec) -> None:
     link.send_early(hello)
     databases = Databases(policy=ResetPolicy.NEVER, sensors=False)
     with patch.object(agent, "_restore", _verified):
-        agent._restore_all(link, databases)
+        agent._restore_all(link, "", databases.hold)
     signal.pause()  # the hub ends it
 
 

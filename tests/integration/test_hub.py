@@ -9,10 +9,10 @@ import pytest
 import zmq
 
 from snapfarm.broadcast import Broadcast
-from snapfarm.hub import Arrived, Died, KillReason, Oddity, Printed, Silent
+from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Printed, Silent
 from snapfarm_worker import agent, wire
-from snapfarm_worker.agent import EXIT_FAILED, STACKS_SIGNAL
 from snapfarm_worker.blackbox import BlackBox, Phase
+from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL
 from support.hub import HubStage, hub_stage
 
 
@@ -49,7 +49,7 @@ def test_a_foreign_protocol_version_is_refused() -> None:
         socket.send(_hello("gw0", protocol=999))
         answer = stage.answer(socket)
         assert isinstance(answer, wire.Refused)
-        assert "it speaks protocol 999, this farm 1" in answer.reason
+        assert f"it speaks protocol 999, this farm {wire.PROTOCOL_VERSION}" in answer.reason
         assert "install the same version of snapfarm for both" in answer.reason
 
 

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from snapfarm_worker import wire
 from support.suite import Suite, SuiteRun
 
 PROJECT = {
@@ -94,7 +95,8 @@ def test_a_worker_of_a_foreign_version_is_refused(tmp_path: Path) -> None:
     )
     run = suite.run(python_path=tmp_path)
     assert run.exit_code == pytest.ExitCode.INTERRUPTED
-    assert "the coordinator refused this worker: it speaks protocol 999, this farm 1" in run.output
+    spoken = f"it speaks protocol 999, this farm {wire.PROTOCOL_VERSION}"
+    assert f"the coordinator refused this worker: {spoken}" in run.output
     assert run.outcomes == {}
 
 

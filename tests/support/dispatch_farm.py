@@ -282,7 +282,12 @@ class Farm:
         tail = list(worker.outbox)[kept:]
         worker.outbox = deque(list(worker.outbox)[:kept])
         worker.outbox.append(
-            WorkerLost(worker.name, worker.running, tuple(worker.finished), "call")
+            WorkerLost(
+                worker.name,
+                () if worker.running is None else (worker.running,),
+                tuple(worker.finished),
+                "call",
+            )
         )
         if overtaken:
             worker.outbox.extend(tail)

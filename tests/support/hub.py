@@ -16,11 +16,11 @@ from typing import TypeVar, cast
 import zmq
 
 from snapfarm.broadcast import Broadcast, Frames
-from snapfarm.hub import Arrived, Hub, HubEvent
+from snapfarm.happenings import Arrived, HubEvent
+from snapfarm.hub import Hub
 from snapfarm_worker import agent, wire
-from snapfarm_worker.agent import WorkerFiles, WorkerSpec
 from snapfarm_worker.databases import Databases
-from snapfarm_worker.items import PytestJob
+from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
 from snapfarm_worker.link import Link
 from snapfarm_worker.ring import ResetPolicy
 from snapfarm_worker.snapshot import Snapshot, take
@@ -221,7 +221,7 @@ class PlayedWorker:
         databases = Databases(policy=ResetPolicy.TEST, sensors=False)
         try:
             link.send_early(agent._hello(self.name))
-            agent._restore_all(link, databases)
+            agent._restore_all(link, "", databases.hold)
             for name in databases.names:
                 with contextlib.closing(databases.get(name).connect()) as conn:
                     self.restored[name] = [row[0] for row in conn.execute("SELECT x FROM t")]

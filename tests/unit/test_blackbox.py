@@ -20,6 +20,17 @@ def test_last_record_is_read(tmp_path: Path) -> None:
     box.close()
 
 
+def test_steps_are_those_of_the_present_subject(tmp_path: Path) -> None:
+    box = BlackBox(tmp_path / "box")
+    box.write(Phase.CALL, "7")
+    box.steps[1] = 3
+    box.phase(Phase.CALL)
+    assert blackbox.read(tmp_path / "box") == Record(Phase.CALL, "7", 0, 3)
+    box.item_finished()
+    assert blackbox.read(tmp_path / "box") == Record(Phase.IDLE, "", 1, 0)
+    box.close()
+
+
 def test_missing_and_torn_files_mean_that_nothing_began(tmp_path: Path) -> None:
     torn = tmp_path / "torn"
     torn.write_bytes(b"\x01")

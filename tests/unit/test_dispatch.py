@@ -219,8 +219,8 @@ def test_what_a_thread_has_begun_out_of_order_is_not_asked_back() -> None:
         (ItemFinished("gw0", "c"), "worker 'gw0' does not hold 'c': it is in the queue"),
         (ItemsReturned("gw0", ("b",)), "none were recalled from it"),
         (WorkerStopping("gw0", "", ("z",)), "item 'z' was never added"),
-        (WorkerLost("gw0", "z"), "item 'z' was never added"),
-        (WorkerLost("gw0", None, ("z",)), "item 'z' was never added"),
+        (WorkerLost("gw0", ("z",)), "item 'z' was never added"),
+        (WorkerLost("gw0", (), ("z",)), "item 'z' was never added"),
         (ItemsAdded(items("d")), "items were added to a run that is closed"),
     ],
 )
@@ -282,7 +282,7 @@ def test_the_same_events_give_the_same_actions() -> None:
                 WorkerLaunched("gw1"),
                 WorkerCollected("gw0", items("a b c d e f g h")),
                 WorkerCollected("gw1", items("a b c d e f g h")),
-                WorkerLost("gw0", "a"),
+                WorkerLost("gw0", ("a",)),
                 WorkerLost("gw1"),
             )
         ]

@@ -82,7 +82,7 @@ DEATHS = [
             (up("gw0"), []),
             (has("gw0", "a b c d"), [run("gw0", "a b")]),
             (began("gw0", "a"), [run("gw0", "c")]),
-            (WorkerLost("gw0", "a", (), "call"), [ReportCrash("gw0", "a"), Launch()]),
+            (WorkerLost("gw0", ("a",), (), "call"), [ReportCrash("gw0", "a"), Launch()]),
             (up("gw1"), []),
             (has("gw1", "a b c d"), [run("gw1", "b c")]),
             (did("gw1", "b"), [run("gw1", "d", flush=True)]),
@@ -99,7 +99,7 @@ DEATHS = [
             (has("gw0", "a b"), [run("gw0", "a b", flush=True)]),
             (began("gw0", "a"), []),
             # 1. gw0 ends a and begins b. 2. Neither message leaves it. 3. b kills it.
-            (WorkerLost("gw0", "b", ("a",), "call"), [ReportCrash("gw0", "b"), Launch()]),
+            (WorkerLost("gw0", ("b",), ("a",), "call"), [ReportCrash("gw0", "b"), Launch()]),
             (up("gw1"), []),
             (has("gw1", "a b"), [run("gw1", "a", flush=True)]),
             (did("gw1", "a"), [End("gw1")]),
@@ -127,7 +127,7 @@ DEATHS = [
         steps=[
             (up("gw0"), []),
             (has("gw0", "a b"), [run("gw0", "a b", flush=True)]),
-            (WorkerLost("gw0", "a", ("a",)), [Launch()]),
+            (WorkerLost("gw0", ("a",), ("a",)), [Launch()]),
         ],
         unrun="a b",
         oddities={"running item of a lost worker had finished": 1},
@@ -139,7 +139,7 @@ DEATHS = [
             (up("gw0"), []),
             (has("gw0", "a b"), [run("gw0", "a b", flush=True)]),
             (did("gw0", "a"), []),
-            (WorkerLost("gw0", "a"), [Launch()]),
+            (WorkerLost("gw0", ("a",)), [Launch()]),
             (up("gw1"), []),
             (has("gw1", "a b"), [run("gw1", "b", flush=True)]),
             (did("gw1", "b"), [End("gw1")]),
@@ -153,7 +153,7 @@ DEATHS = [
         steps=[
             (up("gw0"), []),
             (has("gw0", "a"), [run("gw0", "a", flush=True)]),
-            (WorkerLost("gw0", "a"), [ReportCrash("gw0", "a"), Finished()]),
+            (WorkerLost("gw0", ("a",)), [ReportCrash("gw0", "a"), Finished()]),
         ],
     ),
     Scenario(
@@ -164,7 +164,7 @@ DEATHS = [
             (up("gw1"), []),
             (has("gw0", "a b"), [run("gw0", "a", flush=True)]),
             (has("gw1", "a b"), [run("gw1", "b", flush=True)]),
-            (WorkerLost("gw0", "a"), [ReportCrash("gw0", "a")]),
+            (WorkerLost("gw0", ("a",)), [ReportCrash("gw0", "a")]),
             (did("gw1", "b"), [End("gw1")]),
             (WorkerEnded("gw1"), [Finished()]),
         ],
@@ -202,7 +202,7 @@ DEATHS = [
             (up("gw0"), []),
             (has("gw0", "a b c"), [run("gw0", "a b")]),
             (
-                WorkerLost("gw0", "a"),
+                WorkerLost("gw0", ("a",)),
                 [
                     ReportCrash("gw0", "a"),
                     GiveUp("no worker is left, and no replacement is allowed", ("b", "c")),
@@ -277,7 +277,7 @@ ENDINGS = [
             (has("gw1", "a b c d e"), []),
             (StopRequested("ctrl-c"), []),
             (did("gw0", "a"), []),
-            (WorkerLost("gw0", "b"), []),
+            (WorkerLost("gw0", ("b",)), []),
             (WorkerEnded("gw1"), [Finished()]),
         ],
         unrun="b c d e",

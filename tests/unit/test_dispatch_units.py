@@ -32,7 +32,7 @@ AFFINITY = [
             (has("gw1", "x::a x::b x::c y::d y::e"), [run("gw1", "y::d y::e", flush=True)]),
             (began("gw0", "x::a"), []),
             (
-                WorkerLost("gw0", "x::a"),
+                WorkerLost("gw0", ("x::a",)),
                 [ReportCrash("gw0", "x::a"), run("gw1", "x::b x::c"), Launch()],
             ),
             (did("gw1", "y::d"), []),
@@ -41,7 +41,7 @@ AFFINITY = [
             (has("gw2", "x::a x::b x::c y::d y::e"), []),
             (did("gw1", "y::e"), [run("gw1", "", flush=True)]),
             (
-                WorkerLost("gw1", "x::b"),
+                WorkerLost("gw1", ("x::b",)),
                 [ReportCrash("gw1", "x::b"), run("gw2", "x::c", flush=True)],
             ),
             (did("gw2", "x::c"), [End("gw2")]),
@@ -261,7 +261,7 @@ THEFTS = [
         mode=DistMode.LOADFILE,
         steps=[
             *RECALLED,
-            (WorkerLost("gw1", "y::f"), [ReportCrash("gw1", "y::f"), Launch()]),
+            (WorkerLost("gw1", ("y::f",)), [ReportCrash("gw1", "y::f"), Launch()]),
             (ItemsReturned("gw0", ("x::c", "x::d", "x::e")), []),
             (up("gw2"), []),
             (has("gw2", SUITE), [run("gw2", "x::c x::d x::e"), run("gw0", "", flush=True)]),
@@ -275,7 +275,7 @@ THEFTS = [
         steps=[
             *RECALLED,
             (
-                WorkerLost("gw0", "w::a"),
+                WorkerLost("gw0", ("w::a",)),
                 [ReportCrash("gw0", "w::a"), run("gw1", "w::b"), Launch()],
             ),
             (ItemsReturned("gw0", ("x::c", "x::d", "x::e")), []),

@@ -12,7 +12,7 @@ from _pytest import reports as reports_plugin
 from _pytest import subtests as subtests_plugin
 
 from snapfarm import hookspecs, replay
-from snapfarm.hub import Died, KillReason
+from snapfarm.happenings import Died, KillReason
 from snapfarm.node import NodeManager, WorkerNode
 from snapfarm.report import terminal
 from snapfarm_worker import plain, wire

@@ -1,6 +1,6 @@
 """The worker process: its start, its end, and what lies between.
 
-    connect -> Hello -> Welcome -> receive, verify and restore each snapshot -> pytest session
+    connect -> Hello -> Welcome -> receive, verify and restore each snapshot -> the job
 
 Everything that a worker prints goes to a pipe that the coordinator reads; what it does stands in
 its black box; on `STACKS_SIGNAL` it writes the stacks of all its threads into a file, whatever
@@ -10,6 +10,7 @@ its main thread is busy with.
 from __future__ import annotations
 
 import faulthandler
+import hmac
 import os
 import platform
 import signal
@@ -17,83 +18,47 @@ import sqlite3
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
-import msgspec
-import pytest
 import zmq
-from _pytest.config import ConftestImportFailure
 
-from snapfarm_worker import items, wire
+from snapfarm_worker import wire
 from snapfarm_worker.blackbox import BlackBox, Phase
-from snapfarm_worker.courier import keep_freed_memory
-from snapfarm_worker.databases import Databases
 from snapfarm_worker.errors import ProtocolError, WorkerError
-from snapfarm_worker.fixtures import DatabasePlugin
-from snapfarm_worker.items import PytestJob
+from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL, PytestJob, WorkerFiles, WorkerSpec
 from snapfarm_worker.link import EXIT_ORPHANED, Link
 from snapfarm_worker.receiver import PATIENCE, Receiver
-from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 from snapfarm_worker.snapshot import Snapshot
 from snapfarm_worker.tracker import forget_resource_tracker
 from snapfarm_worker.wire import Chunk
 
-#: Makes a worker write its stacks; no test framework that we know of uses it.
-STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 
-#: Exit status of a worker that has told why it can't go on.
-EXIT_FAILED = 77
+class Runner(Protocol):
+    """Does a worker's job; made before the worker says Hello."""
 
+    #: Where a failure of `run` happens, for messages.
+    stage: str
 
-class WorkerFiles(msgspec.Struct, frozen=True):
-    """Where a worker's files lie in the run's private folder."""
+    def prepare(self) -> None:
+        """Set up the process before anything of the user's is imported."""
 
-    folder: str
-    worker: str
+    def hold(self, order: wire.DatabaseOrder, snapshot: Snapshot) -> None:
+        """Restore a verified snapshot as ordered. Raises WorkerError."""
 
-    def _path(self, suffix: str) -> Path:
-        return Path(self.folder, f"{self.worker}.{suffix}")
+    def run(self) -> bool:
+        """Do the job to its end; return whether that was an orderly one."""
 
-    @property
-    def box(self) -> Path:
-        """The black box."""
-        return self._path("box")
-
-    @property
-    def output(self) -> Path:
-        """The named pipe that takes the worker's output and errors."""
-        return self._path("output")
-
-    @property
-    def stacks(self) -> Path:
-        """What the worker writes on `STACKS_SIGNAL`."""
-        return self._path("stacks")
-
-    @property
-    def pid(self) -> Path:
-        """The worker's process id, for whoever has to end it when the coordinator is gone."""
-        return self._path("pid")
-
-
-class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a worker process is started with. `pulse` in seconds."""
-
-    worker: str
-    files: WorkerFiles
-    control: str
-    broadcast: str
-    coordinator: int
-    pulse: float
-    sensors: bool
-    job: PytestJob
+    def close(self) -> None:
+        """Close the databases; called once `hold` may have been called."""
 
 
 def main(spec: WorkerSpec) -> None:
     """Run a worker; the target of its process. Ends the process by itself when told or orphaned."""
     _separate(spec.files)
     forget_resource_tracker()
-    box = BlackBox(spec.files.box)
+    boxes = [BlackBox(spec.files.lane_box(lane)) for lane in range(spec.lanes)]
     try:
         link = Link(
             spec.worker,
@@ -104,7 +69,7 @@ def main(spec: WorkerSpec) -> None:
         )
     except zmq.ZMQError:
         os._exit(EXIT_ORPHANED)
-    orderly = _run(spec, link, box)
+    orderly = _run(spec, link, boxes)
     _flush_output()
     link.close()
     if not orderly:
@@ -154,45 +119,43 @@ def _flush_output() -> None:
             continue
 
 
-def _run(spec: WorkerSpec, link: Link, box: BlackBox) -> bool:
-    """Run the worker's session; return whether it got to an orderly end."""
+def _run(spec: WorkerSpec, link: Link, boxes: Sequence[BlackBox]) -> bool:
+    """Do the worker's job; return whether it got to an orderly end."""
     stage = "start"
     try:
-        items.apply_environment(spec.job)
-        link.send_early(_hello(spec.worker))
-        box.write(Phase.RESTORING, "")
+        runner = _runner(spec, link, boxes)
+        runner.prepare()
+        link.send_early(_hello(spec.worker, spec.token))
+        boxes[0].write(Phase.RESTORING, "")
         stage = "restore"
-        databases = Databases(policy=ResetPolicy.TEST, sensors=spec.sensors)
         try:
-            _restore_all(link, databases)
+            _restore_all(link, spec.token, runner.hold)
             link.start()
-            os.environ.update(databases.environment())
-            stage = "pytest"
-            plugin = DatabasePlugin(databases)
-            items.run_session(spec.job, link, box, plugin)
+            stage = runner.stage
+            return runner.run()
         finally:
-            databases.close()
+            runner.close()
     except WorkerError as error:
         link.send(wire.WorkerFailed(stage, str(error)))
-    except (pytest.UsageError, ConftestImportFailure) as error:
-        link.send(wire.WorkerFailed("configure", _told(error), usage=True))
     except SystemExit as error:
         link.send(wire.WorkerFailed(stage, f"SystemExit({error.code!r}) was raised", usage=True))
     except BaseException:
         link.send(wire.WorkerFailed(stage, traceback.format_exc()))
-    else:
-        return True
     return False
 
 
-def _told(error: Exception) -> str:
-    if isinstance(error, ConftestImportFailure):
-        cause = "".join(traceback.format_exception(error.cause))
-        return f"ImportError while loading conftest {str(error.path)!r}\n{cause}"
-    return "\n".join(str(part) for part in error.args)
+def _runner(spec: WorkerSpec, link: Link, boxes: Sequence[BlackBox]) -> Runner:
+    """Return what does the job, which alone is imported."""
+    if isinstance(spec.job, PytestJob):
+        from snapfarm_worker.testing import PytestRunner
+
+        return PytestRunner(spec.job, link, boxes[0], sensors=spec.sensors)
+    from snapfarm_worker.tasks import TaskRunner
+
+    return TaskRunner(spec.job, link, boxes, sensors=spec.sensors)
 
 
-def _hello(worker: str) -> wire.Hello:
+def _hello(worker: str, token: str = "") -> wire.Hello:
     return wire.Hello(
         worker=worker,
         pid=os.getpid(),
@@ -202,13 +165,16 @@ def _hello(worker: str) -> wire.Hello:
         executable=sys.executable,
         platform=platform.platform(),
         cwd=str(Path.cwd()),
+        token=token,
     )
 
 
 # ---------------------------------------------------------------- receiving and restoring
 
 
-def _restore_all(link: Link, databases: Databases) -> None:
+def _restore_all(
+    link: Link, token: str, hold: Callable[[wire.DatabaseOrder, Snapshot], None]
+) -> None:
     """Receive, verify and restore every database of the Welcome. Raises WorkerError."""
     early: list[tuple[Chunk, zmq.Frame | None]] = []
     welcome: wire.Welcome | None = None
@@ -220,40 +186,40 @@ def _restore_all(link: Link, databases: Databases) -> None:
                 case wire.Refused(reason=reason):
                     raise ProtocolError(f"the coordinator refused this worker: {reason}")
                 case Chunk():
-                    early.append((message, payload))
+                    early.append((message, payload[0] if payload else None))
                 case _:
                     continue
+    if not hmac.compare_digest(welcome.token, token):
+        raise ProtocolError("whoever answered is not the coordinator that started this worker")
     if not welcome.databases:
         return
-    keep_freed_memory()
     began = time.monotonic()
     receiver = Receiver(welcome.databases, began, welcome.patience)
-    for chunk, payload in early:
-        receiver.add(chunk, payload, began)
+    for chunk, frame in early:
+        receiver.add(chunk, frame, began)
     while True:
         for order, snapshot, repaired in receiver.ready():
             received = time.monotonic() - began
-            _restore(link, databases, order, snapshot, received, repaired)
+            _restore(link, hold, order, snapshot, received, repaired)
         if not receiver.waiting:
             return
         for question in receiver.questions(time.monotonic()):
             link.send_early(question)
         for message, payload in link.exchange(PATIENCE):
             if isinstance(message, Chunk):
-                receiver.add(message, payload, time.monotonic())
+                receiver.add(message, payload[0] if payload else None, time.monotonic())
 
 
 def _restore(
     link: Link,
-    databases: Databases,
+    hold: Callable[[wire.DatabaseOrder, Snapshot], None],
     order: wire.DatabaseOrder,
     snapshot: Snapshot,
     received: float,
     repaired: int,
 ) -> None:
     began = time.monotonic()
-    ring = Ring.restore(snapshot, kind=RingKind(order.ring), verified=True)
-    databases.add(ring, policy=ResetPolicy(order.reset))
+    hold(order, snapshot)
     manifest = snapshot.manifest
     link.send_early(
         wire.SnapshotRestored(

@@ -46,6 +46,12 @@ def keep_freed_memory() -> bool:
     return _keeping
 
 
+def give_back_freed_memory() -> None:
+    """Ask glibc to return what was freed to the system; elsewhere nothing happens."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def use_large_pages(size: int) -> bool:
     """Let what is allocated next, up to `size` bytes, lie in large pages; return whether it will.
 

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -14,8 +14,13 @@ from snapfarm_worker import connections
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.members import member_of
-from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring
+from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.sensors import Sensors
+
+if TYPE_CHECKING:
+    from snapfarm_worker.findings import Findings
+    from snapfarm_worker.snapshot import Snapshot
+    from snapfarm_worker.wire import DatabaseOrder
 
 #: The database that FARM_URI and fixtures without a `database=` mean.
 DEFAULT = "default"
@@ -43,11 +48,13 @@ class TestDatabases(msgspec.Struct, frozen=True):
 class Databases:
     """The rings by name of their database. While it is open, `sqlite3.connect` knows them."""
 
-    def __init__(self, *, policy: ResetPolicy, sensors: bool) -> None:
+    def __init__(
+        self, *, policy: ResetPolicy, sensors: bool, findings: Findings | None = None
+    ) -> None:
         self.policy = policy
         self._rings: dict[str, Ring] = {}
         self._policies: dict[str, ResetPolicy] = {}
-        self._sensors = Sensors() if sensors else None
+        self._sensors = Sensors(findings) if sensors else None
         self._wide_fixtures = 0
         self._open = True
 
@@ -70,6 +77,11 @@ class Databases:
             self._policies[ring.database] = policy
         if self._sensors is not None:
             self._sensors.watch(ring)
+
+    def hold(self, order: DatabaseOrder, snapshot: Snapshot) -> None:
+        """Restore a verified snapshot into a ring, as ordered. Raises WorkerError."""
+        ring = Ring.restore(snapshot, kind=RingKind(order.ring), verified=True)
+        self.add(ring, policy=ResetPolicy(order.reset))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,6 +112,11 @@ class Databases:
         if default is not None:
             found["FARM_URI"] = default.uri
         return found
+
+    @property
+    def findings(self) -> Findings | None:
+        """Where the sensors' observations are collected; None without sensors."""
+        return self._sensors.findings if self._sensors is not None else None
 
     def begin_test(self, test: str) -> None:
         """A test begins: what holds locks already is not its doing."""
@@ -167,6 +184,23 @@ class Databases:
                 self._sensors.leaked_transaction(member)
             conn.rollback()
         conn.close()
+
+    def end_call(self, conn: sqlite3.Connection) -> bool:
+        """A task ended that was given this connection: report and end a transaction that it left.
+
+        Returns whether the connection can be given to the next one: it is open, and in the ring.
+        """
+        member = member_of(conn)
+        if member is not None and (member.closed or member.left):
+            return False
+        try:
+            if conn.in_transaction:
+                if member is not None and self._sensors is not None:
+                    self._sensors.leaked_transaction(member)
+                conn.rollback()
+        except sqlite3.Error:  # closed; or a private database that is damaged
+            return False
+        return True
 
     def close(self) -> None:
         """Close all rings, and let `sqlite3.connect` be again."""

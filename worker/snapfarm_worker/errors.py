@@ -7,7 +7,11 @@
     ├── RingError                   a ring that can't be made, reached or reset
     │   └── RingUnsupported         this SQLite build can't provide the ring kind asked for
     ├── ProtocolError               a frame that breaks the protocol; a bug or a foreign peer
-    └── PlainDataError              a value that can't travel, with the path to it
+    ├── PlainDataError              a value that can't travel, with the path to it
+    ├── ParcelError                 a function, argument or result that can't be shipped
+    └── TaskError                   stands for a task's exception that can't be shipped
+
+    RemoteTraceback                 never raised: the cause of a task's exception, shows its trace
 
 Messages are lowercase and read well after "failed to …: ".
 """
@@ -63,3 +67,30 @@ class ProtocolError(WorkerError):
 
 class PlainDataError(WorkerError):
     """A value can't travel between processes; the message holds the path to it."""
+
+
+class ParcelError(WorkerError):
+    """Something can't be shipped to another process; the message names the part at fault."""
+
+
+class TaskError(WorkerError):
+    """A task raised an exception that can't travel; `type` is its full name, `message` its text."""
+
+    def __init__(self, type: str, message: str) -> None:  # noqa: A002  # the field's own name
+        self.type = type
+        self.message = message
+        super().__init__(f"{type}: {message}")
+
+    def __reduce__(self) -> tuple[type[TaskError], tuple[str, str]]:
+        return TaskError, (self.type, self.message)
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that a task raised in another process: its traceback there."""
+
+    def __init__(self, traceback: str) -> None:
+        self.traceback = traceback
+        super().__init__(traceback)
+
+    def __str__(self) -> str:
+        return f"\n{self.traceback}"

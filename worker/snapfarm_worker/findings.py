@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import msgspec
 
@@ -16,16 +17,24 @@ class Findings:
     """Collects anomalies from all threads."""
 
     def __init__(self) -> None:
-        #: Node id of the test that runs; empty between tests.
-        self.test = ""
+        self._test = ""
         self._found: dict[tuple[object, ...], Anomaly] = {}
         self._lock = threading.Lock()
+
+    @property
+    def test(self) -> str:
+        """Node id of the test that runs; empty between tests."""
+        return self._test
+
+    def _all(self) -> dict[tuple[object, ...], Anomaly]:
+        """Return where the calling thread's observations go."""
+        return self._found
 
     def begin(self, test: str) -> None:
         """Start with nothing for a test."""
         with self._lock:
             self._found.clear()
-        self.test = test
+        self._test = test
 
     def peek(self) -> tuple[Anomaly, ...]:
         """Return what was found so far in this test."""
@@ -50,10 +59,11 @@ class Findings:
         Without a `stack`, it is the caller's.
         """
         key = (kind, database, *same)
+        found = self._all()
         with self._lock:
-            known = self._found.get(key)
+            known = found.get(key)
             if known is not None:
-                self._found[key] = msgspec.structs.replace(known, count=known.count + 1)
+                found[key] = msgspec.structs.replace(known, count=known.count + 1)
                 return
         if stack is None:
             stack = tuple(shown(frame) for frame in callers()[0])
@@ -69,4 +79,42 @@ class Findings:
             stack=stack,
         )
         with self._lock:
-            self._found.setdefault(key, anomaly)
+            found.setdefault(key, anomaly)
+
+
+class LaneFindings(Findings):
+    """The same for a process in which several threads, its lanes, run a task each.
+
+    What another thread observes, one that a task has started, is nobody's: the next lane to ask
+    takes it along.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._local = threading.local()
+
+    def enter(self, name: Callable[[], str]) -> None:
+        """Make the calling thread a lane; `name` returns what it is at."""
+        self._local.name = name
+        self._local.found = {}
+
+    @property
+    def test(self) -> str:
+        """The name of what the calling thread is at; empty in a thread that is no lane."""
+        name: Callable[[], str] | None = getattr(self._local, "name", None)
+        return "" if name is None else name()
+
+    def _all(self) -> dict[tuple[object, ...], Anomaly]:
+        found: dict[tuple[object, ...], Anomaly] | None = getattr(self._local, "found", None)
+        return self._found if found is None else found
+
+    def take(self) -> tuple[Anomaly, ...]:
+        """Return, and forget, what was found by this lane, and by no lane."""
+        own = self._all()
+        if not own and not self._found:
+            return ()
+        with self._lock:
+            taken = (*own.values(), *(self._found.values() if own is not self._found else ()))
+            own.clear()
+            self._found.clear()
+        return taken

@@ -13,10 +13,9 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import pytest
 from _pytest.config import _prepareconfig
 
@@ -24,33 +23,19 @@ from snapfarm_worker import junit, plain, terminal, wire
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.itemqueue import ItemQueue
+from snapfarm_worker.jobs import PytestJob
 from snapfarm_worker.trim import trimmed
 from snapfarm_worker.wire import CollectedItem, ItemStarted, Message, RingReset, ToWorker
 
 if TYPE_CHECKING:
+    import zmq
+
     from snapfarm_worker.link import Link
 
 #: Bytes of an item's reports beyond which the middle of its output is left out.
 LONGEST_REPORTS = wire.MESSAGE_LIMIT // 2
 
 _WHEN = {"setup": Phase.SETUP, "call": Phase.CALL, "teardown": Phase.TEARDOWN}
-
-
-class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker's pytest session is made from.
-
-    `worker_input` is any picklable dict: what `config.workerinput` holds. `sys_path` is the
-    coordinator's, as it was before pytest changed it. `directory` is where pytest was called: the
-    arguments are relative to it. `plugins` are those that `pytest.main` was given by name.
-    """
-
-    args: tuple[str, ...]
-    plugins: tuple[str, ...]
-    directory: str
-    worker_input: dict[str, object]
-    base_temp: str | None
-    sys_path: tuple[str, ...]
-    prog: str
 
 
 class ItemDatabases(Protocol):
@@ -253,7 +238,8 @@ class ItemRunner:
         finally:
             manager.suspend_global_capture()
 
-    def _handle(self, order: ToWorker) -> Message | None:
+    def _handle(self, order: ToWorker, payload: Sequence[zmq.Frame]) -> Message | None:
+        del payload  # orders about items have none
         return self._queue.handle(order)
 
     # ------------------------------------------------------------ running

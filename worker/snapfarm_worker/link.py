@@ -12,13 +12,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import zmq
 
 from snapfarm_worker import wire
 from snapfarm_worker.errors import ProtocolError
 from snapfarm_worker.wire import RESULTS_SUFFIX, Message, ToWorker
+
+#: Takes an order with the frames that follow it; what it returns is sent as the answer.
+OrderHandler: TypeAlias = Callable[[ToWorker, Sequence[zmq.Frame]], Message | None]
 
 #: Exit status of a worker whose coordinator is gone.
 EXIT_ORPHANED = 75
@@ -57,9 +61,9 @@ class Link:
         self._thread: threading.Thread | None = None
         #: Guards the two below.
         self._ordering = threading.Lock()
-        self._handler: Callable[[ToWorker], Message | None] | None = None
+        self._handler: OrderHandler | None = None
         #: Orders that came before there was anybody to give them to.
-        self._early: list[ToWorker] = []
+        self._early: list[tuple[ToWorker, Sequence[zmq.Frame]]] = []
         self._last_pulse = 0.0
         self._parent = _Parent(coordinator)
 
@@ -71,10 +75,11 @@ class Link:
         socket.connect(endpoint)
         return socket
 
-    def send(self, message: Message) -> None:
-        """Send a result. Never blocks; a forked child of a test that gets here is ended.
+    def send(self, message: Message, payload: Sequence[bytes | memoryview] = ()) -> None:
+        """Send a result, and behind it frames of payload, long ones without copying them.
 
-        Raises ProtocolError for a message that is too long.
+        Never blocks; a forked child of a test that gets here is ended. Raises ProtocolError for a
+        message that is too long.
         """
         if os.getpid() != self._pid:
             os._exit(0)
@@ -85,16 +90,21 @@ class Link:
                 f"{wire.MESSAGE_LIMIT}"
             )
         with self._sending:
-            self._results.send(frame, 0, copy=len(frame) < _COPY_BELOW)
+            more = zmq.SNDMORE if payload else 0
+            self._results.send(frame, more, copy=len(frame) < _COPY_BELOW)
+            for left, part in enumerate(payload, 1 - len(payload)):
+                self._results.send(
+                    part, zmq.SNDMORE if left else 0, copy=memoryview(part).nbytes < _COPY_BELOW
+                )
 
     def send_early(self, message: Message) -> None:
         """Send on the orders socket, before `start()`: it makes the worker known by its name."""
         self._orders.send(wire.encode(message))
 
-    def exchange(self, timeout: float) -> Iterator[tuple[ToWorker, zmq.Frame | None]]:
+    def exchange(self, timeout: float) -> Iterator[tuple[ToWorker, Sequence[zmq.Frame]]]:
         """Wait for messages at most `timeout` seconds, before `start()`; yield what is there.
 
-        Yields each message with its payload frame. Keeps the pulse going.
+        Yields each message with its payload frames. Keeps the pulse going.
         """
         self._beat()
         poller = zmq.Poller()
@@ -107,7 +117,7 @@ class Link:
             yield from self._drain(socket)
         self._parent.check()
 
-    def _drain(self, socket: zmq.Socket[bytes]) -> Iterator[tuple[ToWorker, zmq.Frame | None]]:
+    def _drain(self, socket: zmq.Socket[bytes]) -> Iterator[tuple[ToWorker, Sequence[zmq.Frame]]]:
         while True:
             try:
                 head, *payload = socket.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -118,7 +128,7 @@ class Link:
             except ProtocolError as error:
                 self._orders.send(wire.encode(wire.Rejected(str(error))))
                 continue
-            yield message, payload[0] if payload else None
+            yield message, payload
 
     def start(self) -> None:
         """Hand the orders socket to the I/O thread."""
@@ -126,26 +136,26 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="farm-link", daemon=True)
         self._thread.start()
 
-    def take_orders(self, handle: Callable[[ToWorker], Message | None]) -> None:
+    def take_orders(self, handle: OrderHandler) -> None:
         """Give each order to `handle`, beginning with those that have come since `start()`.
 
-        What `handle` returns is sent as the answer. It runs in the I/O thread: it must be quick.
+        It runs in the I/O thread: it must be quick.
         """
         with self._ordering:
             early, self._early = self._early, []
-            for order in early:
-                self._answer(handle, order)
+            for order, payload in early:
+                self._answer(handle, order, payload)
             self._handler = handle
 
-    def _take(self, order: ToWorker) -> None:
+    def _take(self, order: ToWorker, payload: Sequence[zmq.Frame]) -> None:
         with self._ordering:
             if self._handler is None:
-                self._early.append(order)
+                self._early.append((order, payload))
             else:
-                self._answer(self._handler, order)
+                self._answer(self._handler, order, payload)
 
-    def _answer(self, handle: Callable[[ToWorker], Message | None], order: ToWorker) -> None:
-        answer = handle(order)
+    def _answer(self, handle: OrderHandler, order: ToWorker, payload: Sequence[zmq.Frame]) -> None:
+        answer = handle(order, payload)
         if answer is not None:
             self.send(answer)
 
@@ -162,8 +172,8 @@ class Link:
                         return
                     if isinstance(socket, int):
                         os._exit(EXIT_ORPHANED)
-                    for message, _payload in self._drain(socket):
-                        self._take(message)
+                    for message, payload in self._drain(socket):
+                        self._take(message, payload)
                 self._parent.check()
         except Exception:
             if not self._stop.is_set():

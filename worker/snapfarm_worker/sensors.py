@@ -90,8 +90,8 @@ def _guarded(
 class Sensors:
     """The watcher of all rings of this process; collects the anomalies of the present test."""
 
-    def __init__(self) -> None:
-        self.findings = Findings()
+    def __init__(self, findings: Findings | None = None) -> None:
+        self.findings = Findings() if findings is None else findings
         #: Whether a fixture that outlives the test is being set up.
         self.in_wide_fixture = False
         #: Names of the sensors that failed.

@@ -4,7 +4,7 @@ Control messages travel between a worker's DEALER sockets and the coordinator's 
 two of them: one named like the worker, on which its I/O thread gets orders and sends pulses, and
 one named `<worker>/results`, which only sends. `Announce` and `Chunk` travel also from the
 coordinator's XPUB to the workers' SUB sockets. A message is one frame of msgpack; payload bytes
-follow in a frame of their own.
+follow in frames of their own.
 
     message            from -> to        when                                  answered by
     Hello              worker -> coord.  it is connected                       Welcome | Refused
@@ -15,6 +15,8 @@ follow in a frame of their own.
     CollectReported    worker -> coord.  a collector failed or was skipped     -
     WarningRecorded    worker -> coord.  pytest recorded a warning             -
     Collected          worker -> coord.  its collection is complete            RunItems | EndSession
+    Ready              worker -> coord.  it collects nothing; runs tasks       RunTasks | EndSession
+    TaskFinished (+p.) worker -> coord.  a task ended                          -
     ItemStarted        worker -> coord.  an idle worker begins an item         -
     ItemFinished       worker -> coord.  an item ended; names the next one     -
     ItemsReturned      worker -> coord.  always, once, after RecallItems       -
@@ -27,12 +29,17 @@ follow in a frame of their own.
     Announce           coord. -> all     before the chunks of a snapshot       -
     Chunk (+payload)   coord. -> all/one broadcast, or repair of NeedChunks    -
     RunItems           coord. -> worker  items to run, in this order           ItemStarted …
+    RunTasks (+payl.)  coord. -> worker  tasks to run, in this order           TaskFinished (each)
     RecallItems        coord. -> worker  give back what has not begun          ItemsReturned
     EndSession         coord. -> worker  no more items will come               SessionEnded
 
 A worker runs its items in the order received and must know an item's successor before it begins
 it, since fixtures are torn down for the successor. `RunItems.flush` says that no successor of the
-last one is known, so that it may run without.
+last one is known, so that it may run without. Tasks need no successor; a worker runs as many at
+once as it has threads, and its black boxes tell which.
+
+The payload of tasks and results is code and pickles. It is only decoded between a worker and a
+coordinator of which each has shown the other the token that the worker was started with.
 """
 
 from __future__ import annotations
@@ -47,7 +54,8 @@ from snapfarm_worker.snapshot import Manifest
 
 #: Version of the protocol; both sides must have the same.
 #: 1  first version
-PROTOCOL_VERSION = 1
+#: 2  tasks (Ready, RunTasks, TaskFinished), payloads of several frames, tokens
+PROTOCOL_VERSION = 2
 
 #: Suffix of the name of a worker's second socket, on which it only sends.
 RESULTS_SUFFIX = "/results"
@@ -74,6 +82,8 @@ class Hello(Message, frozen=True, tag=True):
     executable: str
     platform: str
     cwd: str
+    #: What its WorkerSpec holds.
+    token: str = ""
 
 
 class Pulse(Message, frozen=True, tag=True):
@@ -173,6 +183,42 @@ class ItemFinished(Message, frozen=True, tag=True):
     resets: tuple[RingReset, ...] = ()
 
 
+class Ready(Message, frozen=True, tag=True):
+    """The worker has its databases, collects nothing, and runs tasks."""
+
+
+class CallFailure(msgspec.Struct, frozen=True, array_like=True):
+    """A call of a task that raised, or whose result can't travel.
+
+    `type` is the exception's full name; `frames` is how many payload frames hold the exception
+    itself, 0 where it can't travel. `unshipped` says that the call returned, but not its result.
+    """
+
+    index: int
+    type: str
+    message: str
+    traceback: str
+    frames: int
+    unshipped: bool = False
+
+
+class TaskFinished(Message, frozen=True, tag=True):
+    """A task ended. The payload: `frames` frames of results, then those of each failure in order.
+
+    `seconds` of wall time for all calls; `calls` counts those of this order, the results are a
+    list of as many values, None for those that failed. `peak_memory` of the process in bytes.
+    """
+
+    key: str
+    calls: int
+    frames: int
+    seconds: float
+    failures: tuple[CallFailure, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()
+    resets: tuple[RingReset, ...] = ()
+    peak_memory: int = 0
+
+
 class ItemsReturned(Message, frozen=True, tag=True):
     """The items of RecallItems `order` that had not begun; the worker has forgotten them."""
 
@@ -236,11 +282,12 @@ class Welcome(Message, frozen=True, tag=True):
     """The worker is known; these are the databases that it shall hold before it does anything.
 
     `patience` is how many seconds to wait for a broadcast before asking for chunks: 0 where the
-    broadcast is over.
+    broadcast is over. `token` is the worker's own, back from the coordinator.
     """
 
     databases: tuple[DatabaseOrder, ...]
     patience: float = 0.0
+    token: str = ""
 
 
 class Refused(Message, frozen=True, tag=True):
@@ -261,6 +308,31 @@ class RunItems(Message, frozen=True, tag=True):
 
     keys: tuple[str, ...]
     flush: bool = False
+
+
+class TaskOrder(msgspec.Struct, frozen=True, array_like=True):
+    """One task: a function and the arguments of its calls.
+
+    Its payload is `function_frames` frames of the function (the same for all tasks with the same
+    `function`, which workers keep; none where that is the name of a registered task), then
+    `frames` frames of the arguments. `first` is the number of its first call in its map, and
+    `attempts` how often it was begun before.
+    """
+
+    key: str
+    function: str
+    name: str
+    function_frames: int
+    frames: int
+    calls: int
+    first: int
+    attempts: int = 0
+
+
+class RunTasks(Message, frozen=True, tag=True):
+    """Tasks to run after those that the worker already has; their payloads follow in order."""
+
+    tasks: tuple[TaskOrder, ...]
 
 
 class RecallItems(Message, frozen=True, tag=True):
@@ -286,6 +358,8 @@ FromWorker: TypeAlias = (
     | CollectReported
     | WarningRecorded
     | Collected
+    | Ready
+    | TaskFinished
     | ItemStarted
     | ItemFinished
     | ItemsReturned
@@ -295,7 +369,7 @@ FromWorker: TypeAlias = (
     | Rejected
 )
 ToWorker: TypeAlias = (
-    Welcome | Refused | Announce | Chunk | RunItems | RecallItems | EndSession | Rejected
+    Welcome | Refused | Announce | Chunk | RunItems | RunTasks | RecallItems | EndSession | Rejected
 )
 
 _M = TypeVar("_M")

@@ -17,7 +17,7 @@ from typing import Final, assert_never
 
 from snapfarm.dispatch.affinity import DistMode
 from snapfarm.dispatch.collected import Accepted, Collections, EqualCollections
-from snapfarm.dispatch.handout import LOW_WATER, PINNED, HandOut, Outbox
+from snapfarm.dispatch.handout import LOW_WATER, MOST, PINNED, HandOut, Outbox
 from snapfarm.dispatch.ledger import Ledger, Worker
 from snapfarm.dispatch.model import (
     LIVE,
@@ -68,7 +68,8 @@ class Dispatcher:
 
     `workers` is how many the shell starts. `max_worker_restart` limits the replacements (None: 4
     for each worker). The first `pinned` items of a worker are never asked back: 2 where items need
-    to know their successor, as many as there are threads where they don't.
+    to know their successor, as many as there are threads where they don't. A worker is given at
+    most `most` items in one go. With `forgetful`, items that have their outcome take no memory.
     """
 
     def __init__(
@@ -80,13 +81,15 @@ class Dispatcher:
         collections: Collections | None = None,
         low_water: int = LOW_WATER,
         pinned: int = PINNED,
+        most: int = MOST,
+        forgetful: bool = False,
     ) -> None:
         self._story = Story()
-        self._ledger = Ledger(mode, self._story)
+        self._ledger = Ledger(mode, self._story, forgetful=forgetful)
         self._collections = EqualCollections() if collections is None else collections
         self._staff = Staff(self._ledger, workers, max_worker_restart)
         self._outbox = Outbox()
-        self._handout = HandOut(self._ledger, self._staff, self._outbox, low_water, pinned)
+        self._handout = HandOut(self._ledger, self._staff, self._outbox, low_water, pinned, most)
         self._state = RunState.OPEN
         #: Why the run was told to stop; None while it was not.
         self._stop_reason: str | None = None
@@ -96,7 +99,7 @@ class Dispatcher:
     @property
     def total(self) -> int:
         """Number of items of the run that are known so far."""
-        return len(self._ledger.keys)
+        return self._ledger.added
 
     @property
     def pending(self) -> int:
@@ -106,7 +109,7 @@ class Dispatcher:
     @property
     def outcomes(self) -> Mapping[ItemState, int]:
         """How many items finished, and how many crashed."""
-        return Counter(self._ledger.outcomes.values())
+        return Counter(self._ledger.ended)
 
     @property
     def unrun(self) -> tuple[str, ...]:
@@ -318,7 +321,7 @@ class Dispatcher:
 
     def _gone(self, worker: Worker, event: WorkerEnded | WorkerLost, state: WorkerState) -> None:
         if isinstance(event, WorkerLost):
-            for key in (*event.finished, *([] if event.running is None else [event.running])):
+            for key in (*event.finished, *event.running):
                 self._require_known(key)
         if worker.state not in LIVE:
             self._odd(event)
@@ -326,8 +329,9 @@ class Dispatcher:
         if worker.state is WorkerState.STARTING:
             self._staff.died_starting()
         self._ledger.move_worker(worker, state)
-        if isinstance(event, WorkerLost) and event.running is not None:
-            self._blame(worker, event.running, event.finished)
+        if isinstance(event, WorkerLost):
+            for key in event.running:
+                self._blame(worker, key, event.finished)
         self._ledger.requeue(worker)
         self._feed_all()
 
@@ -378,7 +382,7 @@ class Dispatcher:
     # ------------------------------------------------------------------ what can't be
 
     def _require_known(self, key: str) -> None:
-        if key not in self._ledger.unit_of and key not in self._ledger.outcomes:
+        if not self._ledger.knows(key):
             self._ledger.fail(f"item {key!r} was never added to the run")
 
     def _odd(self, event: WorkerCollected | WorkerReady | WorkerEnded | WorkerLost) -> None:

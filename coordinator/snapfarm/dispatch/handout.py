@@ -28,6 +28,8 @@ from snapfarm.dispatch.staff import Staff
 LOW_WATER: Final = 5
 #: The item that a worker runs and its successor, for which fixtures were kept.
 PINNED: Final = 2
+#: No limit on what a worker is given in one go.
+MOST: Final = 1 << 62
 
 _READY: Final = frozenset({WorkerState.READY})
 _STARTING: Final = frozenset({WorkerState.STARTING})
@@ -66,13 +68,20 @@ class HandOut:
     """Decides which worker gets which items."""
 
     def __init__(
-        self, ledger: Ledger, staff: Staff, outbox: Outbox, low_water: int, pinned: int
+        self,
+        ledger: Ledger,
+        staff: Staff,
+        outbox: Outbox,
+        low_water: int,
+        pinned: int,
+        most: int,
     ) -> None:
         self._ledger = ledger
         self._staff = staff
         self._outbox = outbox
         self._low_water = low_water
         self._pinned = pinned
+        self._most = most
 
     def feed_all(self) -> None:
         """Give every worker what it needs, the one with the least first."""
@@ -127,7 +136,7 @@ class HandOut:
         queued = len(self._ledger.queue)
         coming = self._ledger.count(_STARTING) + self._staff.coming
         takers = self._ledger.count(_READY) + coming
-        share = min(max(1, queued // (2 * takers)), queued - coming)
+        share = min(max(1, queued // (2 * takers)), queued - coming, self._most)
         # What is left for those who are still starting is not worth a wait, nor the wide fixtures
         # of one who has worked: without a successor its last item would tear them all down.
         return max(share, 1 if worker.load <= worker.worked else 0)

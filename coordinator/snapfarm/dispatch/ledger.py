@@ -102,17 +102,23 @@ class Worker:
 
 
 class Ledger:
-    """All items and workers of a run."""
+    """All items and workers of a run.
 
-    def __init__(self, mode: DistMode, story: Story) -> None:
+    A forgetful ledger, for runs without an end, only counts the items that have their outcome.
+    """
+
+    def __init__(self, mode: DistMode, story: Story, *, forgetful: bool = False) -> None:
         self._mode = mode
         self._story = story
-        #: Every key ever added, in order.
-        self.keys: list[str] = []
-        #: The unit of each item without outcome.
+        self._forgetful = forgetful
+        #: How many items were ever added.
+        self.added = 0
+        #: The unit of each item without outcome, in the order in which they were added.
         self.unit_of: dict[str, Unit] = {}
-        #: The final state of each item that has one.
-        self.outcomes: dict[str, ItemState] = {}
+        #: How many items ended in each final state.
+        self.ended: Counter[ItemState] = Counter()
+        #: Keys of the items that ended, unless they are forgotten.
+        self._ended_keys: set[str] = set()
         #: Units that no worker has; what a dead worker held is at the front.
         self.queue: deque[Unit] = deque()
         #: Every worker ever announced, in that order.
@@ -136,7 +142,11 @@ class Ledger:
 
     def unrun(self) -> tuple[str, ...]:
         """Return the keys without outcome, in the order in which they were added."""
-        return tuple(key for key in self.keys if key not in self.outcomes)
+        return tuple(self.unit_of)
+
+    def knows(self, key: str) -> bool:
+        """Tell whether an item was added; one that a forgetful ledger may have had counts too."""
+        return key in self.unit_of or key in self._ended_keys or self._forgetful
 
     # ------------------------------------------------------------------ moves
 
@@ -147,7 +157,7 @@ class Ledger:
         """
         shared: dict[str, Unit] = {}
         for item in items:
-            if item.key in self.unit_of or item.key in self.outcomes:
+            if item.key in self.unit_of or item.key in self._ended_keys:
                 self.fail(f"item {item.key!r} was added twice: its key must be unique in the run")
             affinity = affinity_of(item, self._mode)
             unit = None if affinity is None else shared.get(affinity)
@@ -158,7 +168,7 @@ class Ledger:
                     shared[affinity] = unit
             unit.items[item.key] = ItemState.QUEUED
             self.unit_of[item.key] = unit
-            self.keys.append(item.key)
+            self.added += 1
 
     def launch(self, worker_id: str) -> Worker:
         """Enter a new worker."""
@@ -201,7 +211,9 @@ class Ledger:
         """Give an item of a worker its one outcome."""
         unit = self.unit_of.pop(key)
         self._move(unit, key, outcome)
-        self.outcomes[key] = outcome
+        self.ended[outcome] += 1
+        if not self._forgetful:
+            self._ended_keys.add(key)
         del unit.items[key]
         unit.begun = True
         worker.running.pop(key, None)
@@ -321,7 +333,7 @@ class Ledger:
 
         Costs O(items): for tests.
         """
-        places: Counter[str] = Counter(self.outcomes.keys())
+        places: Counter[str] = Counter()
         for unit in self.queue:
             places.update(unit.items.keys())
             self._require(unit.holder is None and not unit.begun, "a queued unit has a holder")
@@ -331,9 +343,11 @@ class Ledger:
                 places.update(unit.items.keys())
                 self._check_held(worker, unit)
             self._check_worker(worker)
-        self._require(places == Counter(self.keys), "an item is in no place, or in several")
-        self._require(len(self.unit_of) + len(self.outcomes) == len(self.keys), "counts differ")
-        self._require(set(self.outcomes.values()) <= FINAL, "an outcome is not final")
+        once = Counter(self.unit_of.keys())
+        self._require(places == once, "an item is in no place, or in several")
+        self._require(self._ended_keys.isdisjoint(self.unit_of), "an item with outcome is open")
+        self._require(len(self.unit_of) + self.ended.total() == self.added, "counts differ")
+        self._require(self.ended.keys() <= FINAL, "an outcome is not final")
         for key, unit in self.unit_of.items():
             self._require(key in unit.items, f"the unit of {key!r} does not have it")
 

@@ -105,13 +105,13 @@ class WorkerEnded(msgspec.Struct, frozen=True):
 class WorkerLost(msgspec.Struct, frozen=True):
     """A worker died. The facts come from a record that outlives it, not from its messages.
 
-    `running` is the item that it was running, None if it ran none or nobody can know. `finished`
-    are items that it had ended; where their results never arrived they run again. `phase` says
-    how far it was, for the reader of the story.
+    `running` are the items that it was running, on as many threads; empty if it ran none or nobody
+    can know. `finished` are items that it had ended; where their results never arrived they run
+    again. `phase` says how far it was, for the reader of the story.
     """
 
     worker: str
-    running: str | None = None
+    running: tuple[str, ...] = ()
     finished: tuple[str, ...] = ()
     phase: str = ""
 

@@ -15,7 +15,7 @@ from snapfarm.errors import LaunchError
 from snapfarm.launch import janitor
 from snapfarm.launch.spawning import without_main
 from snapfarm_worker import agent
-from snapfarm_worker.agent import WorkerSpec
+from snapfarm_worker.jobs import WorkerSpec
 
 
 class LocalWorker:

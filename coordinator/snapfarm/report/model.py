@@ -40,6 +40,10 @@ class WorkerLine(msgspec.Struct, kw_only=True):
     collect_seconds: float = 0.0
     items: int = 0
     busy_seconds: float = 0.0
+    #: Share of its threads' time that was spent in items, 0 to 1; of a pool only.
+    busy: float | None = None
+    #: In bytes; 0 where it is not known.
+    peak_memory: int = 0
     #: How often rings were reset, by tier.
     resets: dict[str, int] = msgspec.field(default_factory=dict)
     reset_seconds: float = 0.0
@@ -57,6 +61,21 @@ class ItemLine(msgspec.Struct, frozen=True, kw_only=True):
     crashed: bool = False
 
 
+class TaskCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls of a worker pool. Queue times in seconds, from submission to begin."""
+
+    submitted: int
+    done: int
+    failed: int
+    crashed: int
+    cancelled: int
+    retried: int
+    threads: int
+    isolation: str
+    queue_median: float = 0.0
+    queue_max: float = 0.0
+
+
 class RunReport(msgspec.Struct, kw_only=True):
     """Everything that is known of a run."""
 
@@ -72,6 +91,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     planned_workers: int = 0
     golden: list[GoldenLine] = msgspec.field(default_factory=list)
     workers: dict[str, WorkerLine] = msgspec.field(default_factory=dict)
+    #: The calls of a worker pool; None for a run of tests.
+    tasks: TaskCounts | None = None
     items: list[ItemLine] = msgspec.field(default_factory=list)
     anomalies: list[Anomaly] = msgspec.field(default_factory=list)
     #: Node ids that were collected and have no outcome, with the reason.
@@ -87,7 +108,12 @@ class RunReport(msgspec.Struct, kw_only=True):
 
 def write_json(report: RunReport, path: Path) -> None:
     """Write a report as JSON, whole or not at all."""
+    write_text(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -10,7 +10,7 @@ from snapfarm_worker.items import nodeid_of
 
 if TYPE_CHECKING:
     from snapfarm.dispatch import CollectionsDiffer
-    from snapfarm.hub import Died
+    from snapfarm.happenings import Died
     from snapfarm.report.model import RunReport, WorkerLine
 
 #: Anomalies of one kind that are listed; the JSON report has all.
@@ -43,7 +43,7 @@ def anomaly_lines(anomalies: Iterable[Anomaly]) -> Iterator[str]:
         for anomaly in found[:_LISTED]:
             yield f"  {anomaly.test}: {anomaly.message}{_where(anomaly)}"
         if len(found) > _LISTED:
-            yield f"  … and {len(found) - _LISTED} more; --farm-report FILE has all of them"
+            yield f"  … and {len(found) - _LISTED} more; the JSON report has all of them"
         yield f"  -> {found[0].remedy}"
 
 
@@ -90,6 +90,39 @@ def not_run_lines(report: RunReport) -> Iterator[str]:
         yield f"  {nodeid}"
     if count > _LISTED * 2:
         yield f"  … and {count - _LISTED * 2} more; --farm-report FILE has all of them"
+
+
+def pool_lines(report: RunReport) -> Iterator[str]:
+    """Yield what there is to tell of a worker pool."""
+    tasks = report.tasks
+    if tasks is None:
+        raise ValueError("this is no report of a worker pool")
+    counts = {
+        "done": tasks.done,
+        "failed": tasks.failed,
+        "crashed": tasks.crashed,
+        "cancelled": tasks.cancelled,
+        "retried": tasks.retried,
+    }
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    yield f"tasks   {tasks.submitted} in {report.seconds:.1f} s: {said or 'none ended'}"
+    yield (
+        f"queue   {tasks.queue_median * 1000:.1f} ms (median) until a task began, "
+        f"{tasks.queue_max * 1000:.1f} ms at most"
+    )
+    for golden in report.golden:
+        yield f"golden  {golden.name}   {golden.size / 1e6:.1f} MB   {golden.tables} tables"
+    for worker in report.workers.values():
+        busy = "" if worker.busy is None else f"   busy {worker.busy:.0%}"
+        death = f"   died: {worker.death}" if worker.death else ""
+        yield (
+            f"{worker.worker:7} {worker.items} tasks{busy}   "
+            f"peak {worker.peak_memory / 1e6:.0f} MB{death}"
+        )
+    if (resets := reset_line(report.workers.values())) is not None:
+        yield resets
+    yield from anomaly_lines(report.anomalies)
+    yield from report.notices
 
 
 def end_of(died: Died) -> str:

@@ -1,0 +1,338 @@
+"""`WorkerPool`: a `concurrent.futures.Executor` whose workers hold a ready database."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import os
+import sys
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import msgspec
+
+from snapfarm.errors import ConfigError, PoolBroken, TaskUnshippable
+from snapfarm.golden.arguments import checked_name
+from snapfarm.golden.handle import Golden
+from snapfarm.pool.manager import PoolManager, PoolState
+from snapfarm.pool.mapping import Feed, results
+from snapfarm.pool.progress import Progress, progress_of
+from snapfarm.pool.report import PoolReport, report_of
+from snapfarm.pool.settings import Isolation, settings_of, task_names
+from snapfarm.pool.work import Chunk, Shipped, pack_calls, pack_function
+from snapfarm_worker.errors import ParcelError
+from snapfarm_worker.jobs import TaskJob
+from snapfarm_worker.parcels import Codec, PickleCodec, PlainCodec
+from snapfarm_worker.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from snapfarm.config import RingKind, StartMethod
+    from snapfarm.pool.statistics import PoolStatistics
+    from snapfarm_worker.anomaly import Anomaly
+
+_T = TypeVar("_T")
+
+#: Results of more bytes are an error, unless the pool says otherwise.
+_RESULT_LIMIT = 256 * 1024 * 1024
+
+
+class WorkerPool(Executor):
+    """Runs functions on worker processes and their threads, each with a ready database.
+
+    A task is called with its connection first: `submit(f, 1)` runs `f(conn, 1)`. Where `golden` is
+    a mapping of databases by name, the first argument is a mapping of connections by name.
+
+    `workers` processes (default: one for each processor) run `threads` tasks each at a time.
+    `isolation` says what tasks see of each other: with "worker" the threads of a worker share one
+    database, with "thread" each has its own, with "task" each task gets it pristine.
+
+    `initializer(*initargs)` runs once in each worker, without a connection. `retries` is how often
+    a task is run again whose worker died. A task that takes longer than `task_timeout` seconds
+    (0: no limit) fails with TaskTimeout, and its worker is replaced. Results of more than
+    `max_result_size` bytes fail with ResultUnshippable. `ring` is the kind of the rings. With
+    `tasks`, import paths `module:function` by name (or a list of them), `submit` takes these names
+    only, and nothing but plain data travels: no code, no pickles.
+
+    `on_progress` is called in the pool's own thread, ten times a second at most; with `progress` a
+    bar is shown, if there is a terminal.
+
+    Raises ConfigError, which names the parameter at fault, LaunchError and StoreFull. Source of the
+    semantics: `concurrent.futures`; what differs is in docs/pool.md.
+    """
+
+    def __init__(
+        self,
+        golden: Golden | Mapping[str, Golden],
+        workers: int | None = None,
+        threads: int = 1,
+        *,
+        isolation: Isolation = "worker",
+        ring: RingKind = "shared-cache",
+        tasks: Mapping[str, str] | Iterable[str] | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[object, ...] = (),
+        retries: int = 0,
+        task_timeout: float = 0.0,
+        max_result_size: int = _RESULT_LIMIT,
+        sensors: bool = True,
+        on_progress: Callable[[Progress], object] | None = None,
+        progress: bool = False,
+        start_method: StartMethod = "spawn",
+        start_timeout: float = 120.0,
+        heartbeat_timeout: float = 10.0,
+    ) -> None:
+        settings = settings_of(
+            {
+                "workers": workers,
+                "threads": threads,
+                "isolation": isolation,
+                "ring": ring,
+                "retries": retries,
+                "task_timeout": task_timeout,
+                "max_result_size": max_result_size,
+                "sensors": sensors,
+                "start_method": start_method,
+                "start_timeout": start_timeout,
+                "heartbeat_timeout": heartbeat_timeout,
+            }
+        )
+        self._settings = settings
+        self._goldens = _goldens(golden)
+        self._names = task_names(tasks)
+        self._codec: Codec = PickleCodec() if self._names is None else PlainCodec()
+        job = TaskJob(
+            threads=threads,
+            isolation=isolation,
+            mapping=isinstance(golden, Mapping),
+            names=self._names,
+            initializer=_packed_initializer(initializer, initargs),
+            result_limit=max_result_size,
+            directory=os.getcwd(),  # noqa: PTH109  # what workers change to
+            sys_path=tuple(sys.path),
+        )
+        self._numbers = itertools.count()
+        self._functions = itertools.count(1)
+        self._began = time.time()
+        self._shutdown = False
+        snapshots = [each.snapshot for each in self._goldens.values()]
+        self._manager = PoolManager(settings, job, self._codec, snapshots)
+        self._progress = progress_of(self._manager.tally, on_progress, bar=progress)
+        self._manager.on_change = self._progress.changed
+        self._manager.open()
+        # Before the thread is there, so that nothing can be left behind without it.
+        self._finalizer = weakref.finalize(self, _clean_up, self._manager, repr(self))
+        self._finalizer.atexit = False  # `_wait_for_all` does it, and waits
+        _living.add(self._manager)
+        self._manager.on_end = _living.discard
+        self._manager.start()
+
+    def __repr__(self) -> str:
+        names = ", ".join(self._goldens)
+        settings = self._settings
+        return f"<WorkerPool of {names}: {settings.workers} workers x {settings.threads} threads>"
+
+    # ------------------------------------------------------------ tasks
+
+    def submit(self, fn: Callable[..., _T] | str, /, *args: object, **kwargs: object) -> Future[_T]:
+        """Run `fn(conn, *args, **kwargs)` on a worker; return the future of what it returns.
+
+        Raises TaskUnshippable for what can't travel, PoolBroken, and RuntimeError after `shutdown`.
+        """
+        self._check_open()
+        function = self._shipped(fn)
+        chunk = Chunk(
+            function,
+            [args],
+            kwargs,
+            pack_calls(self._codec, [args], kwargs),
+            first=next(self._numbers),
+            single=True,
+            now=time.monotonic(),
+        )
+        self.submit_chunk(chunk)
+        return cast("Future[_T]", chunk.future)
+
+    def map(
+        self,
+        fn: Callable[..., _T] | str,
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Generator[_T, None, None]:
+        """Yield `fn(conn, *args)` for the arguments in the iterables, in order.
+
+        `timeout` counts from this call, in seconds. Without `chunksize` the pool finds one. With
+        `buffersize` at most so many calls are taken whose results were not; without, a window of
+        calls where an iterable has no length. The first exception ends it.
+        """
+        if chunksize is not None and chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        self._check_open()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        feed = Feed(
+            self,
+            self._codec,
+            self._shipped(fn),
+            iterables,
+            threads=self._settings.workers * self._settings.threads,
+            chunksize=chunksize,
+            buffersize=buffersize,
+        )
+        if iterables:
+            feed.fill()
+        return cast("Generator[_T, None, None]", results(feed, deadline))
+
+    def submit_chunk(self, chunk: Chunk) -> None:
+        """Take a chunk; `submit` and `map` make them."""
+        # Counted first: the manager must not be quicker.
+        self._manager.tally.count("submitted", len(chunk.calls))
+        try:
+            self._manager.submit(chunk)
+        except BaseException:
+            self._manager.tally.count("submitted", -len(chunk.calls))
+            raise
+
+    def _shipped(self, fn: object) -> Shipped:
+        if self._names is None:
+            if not callable(fn):
+                raise TypeError(f"a task is a callable, not {fn!r}")
+            return pack_function(self._codec, fn, next(self._functions))
+        if not isinstance(fn, str) or fn not in self._names:
+            known = ", ".join(map(repr, self._names))
+            raise TaskUnshippable(
+                f"this pool runs its tasks by name, no code travels: choose one of {known}, "
+                f"not {fn!r}"
+            )
+        return Shipped(fn, fn, [])
+
+    def _check_open(self) -> None:
+        if self._manager.state is PoolState.BROKEN:
+            raise PoolBroken(self._manager.broken)
+        if self._shutdown:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    # ------------------------------------------------------------ what is known of it
+
+    @property
+    def anomalies(self) -> tuple[Anomaly, ...]:
+        """What the sensors have observed so far; at most 10 000, the report counts the rest."""
+        return tuple(self._manager.anomalies)
+
+    def statistics(self) -> PoolStatistics:
+        """Return the pool's figures at this moment."""
+        return self._manager.tally.picture()
+
+    def report(self) -> PoolReport:
+        """Return a report on the pool so far."""
+        return report_of(
+            self._manager, self._settings, list(self._goldens.values()), began=self._began
+        )
+
+    # ------------------------------------------------------------ the end
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks and end the workers once all are done.
+
+        With `cancel_futures`, what has not begun is cancelled. With `wait`, return once every
+        worker is gone; Ctrl-C then ends them at once.
+        """
+        self._shutdown = True
+        self._finalizer.detach()
+        self._manager.finish(cancel=cancel_futures)
+        if wait:
+            _joined(self._manager, "the pool was interrupted")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Shut down; after Ctrl-C without waiting for what runs."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._manager.kill("the pool was interrupted")
+        self.shutdown(wait=True)
+
+
+#: Managers whose thread may still run: the interpreter must not end before they have.
+_living: set[PoolManager] = set()
+
+
+def _clean_up(manager: PoolManager, pool: str) -> None:
+    """End a pool that nobody shut down: what was submitted is run, as elsewhere."""
+    manager.finish()
+    with contextlib.suppress(Warning):
+        warnings.warn(
+            f"{pool} was never shut down: use `with`, or call shutdown()",
+            ResourceWarning,
+            stacklevel=2,
+        )
+
+
+def _wait_for_all() -> None:
+    """At the interpreter's end, wait for all pools; after Ctrl-C, end them at once."""
+    interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+    for manager in list(_living):
+        if interrupted:
+            manager.kill("the program was interrupted")
+        elif manager.state is PoolState.OPEN:
+            _clean_up(manager, "a worker pool")
+        _joined(manager, "the program was interrupted")
+
+
+def _joined(manager: PoolManager, reason: str) -> None:
+    """Wait for a manager's end; what interrupts the wait ends it at once."""
+    try:
+        manager.join()
+    except BaseException:
+        manager.kill(reason)
+        manager.join()
+        raise
+    finally:
+        _living.discard(manager)
+
+
+atexit.register(_wait_for_all)
+
+
+def _goldens(golden: Golden | Mapping[str, Golden]) -> dict[str, Golden]:
+    found = dict(golden) if isinstance(golden, Mapping) else {"": golden}
+    if not found:
+        raise ConfigError(
+            "WorkerPool: golden: expected at least one database, got an empty mapping"
+        )
+    named: dict[str, Golden] = {}
+    for name, each in found.items():
+        if not isinstance(each, Golden):
+            raise ConfigError(f"WorkerPool: golden: expected a Golden, got {each!r}")
+        named[name or each.name] = each if name in {"", each.name} else _renamed(each, name)
+    return named
+
+
+def _renamed(golden: Golden, name: object) -> Golden:
+    manifest = msgspec.structs.replace(golden.manifest, database=checked_name("WorkerPool", name))
+    return msgspec.structs.replace(golden, snapshot=Snapshot(manifest, golden.snapshot.data))
+
+
+def _packed_initializer(
+    initializer: Callable[..., object] | None, initargs: tuple[object, ...]
+) -> tuple[bytes, ...] | None:
+    if initializer is None:
+        return None
+    if not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    try:
+        parcel = PickleCodec().pack((initializer, tuple(initargs)))
+    except ParcelError as error:
+        raise TaskUnshippable(f"the initializer can't be shipped: {error}") from error
+    return tuple(bytes(frame) for frame in parcel)

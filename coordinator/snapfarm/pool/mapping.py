@@ -1,0 +1,191 @@
+"""`WorkerPool.map`: cuts calls into chunks, keeps a window of them in flight, yields in order.
+
+Calls are taken from the iterables as the window moves on, so endless ones work. Where all iterables
+have a length, chunks also follow by themselves, without anybody who asks for results, as users of
+`concurrent.futures` expect; else the window moves only as results are taken.
+
+Without a chunk size, chunks grow until one takes a few milliseconds: one call each where calls are
+slow, hundreds where the way to the worker would take longer than the call.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Protocol, cast
+
+from snapfarm.errors import TaskUnshippable
+from snapfarm.pool.work import Chunk, Raised, Shipped, pack_calls
+from snapfarm_worker.parcels import Codec
+
+#: Seconds that a chunk should take, at least, and most calls of one.
+_TARGET = 0.004
+_MOST_CALLS = 1024
+#: How much longer a chunk may be than the last one whose time is known.
+_GROWTH = 8
+#: Chunks in flight for each thread of the pool.
+_CHUNKS_PER_THREAD = 3
+
+
+class Submitter(Protocol):
+    """What takes chunks: the pool."""
+
+    def submit_chunk(self, chunk: Chunk) -> None:
+        """Take a chunk. Raises PoolBroken or RuntimeError."""
+
+
+class Feed:
+    """The calls of one map on their way into the pool.
+
+    Iterables without a length are the user's code, which may block: only who takes results runs
+    it, never the pool's thread.
+    """
+
+    def __init__(
+        self,
+        pool: Submitter,
+        codec: Codec,
+        function: Shipped,
+        iterables: Sequence[Iterable[object]],
+        *,
+        threads: int,
+        chunksize: int | None,
+        buffersize: int | None,
+    ) -> None:
+        self._pool = pool
+        self._codec = codec
+        self._function = function
+        #: Whether chunks follow without anybody taking results.
+        self.by_itself = buffersize is None and all(hasattr(each, "__len__") for each in iterables)
+        calls = zip(*iterables, strict=False)
+        self._calls: Iterator[tuple[object, ...]] = iter(list(calls)) if self.by_itself else calls
+        self._window = _CHUNKS_PER_THREAD * threads
+        self._chunksize = chunksize
+        self._buffersize = buffersize
+        self._lock = threading.RLock()
+        #: Chunks in order, from the first one whose results were not taken.
+        self.chunks: collections.deque[Chunk] = collections.deque()
+        self._taken = 0
+        self._in_flight = 0
+        self._exhausted = False
+        self._size = 1 if chunksize is None else chunksize
+        #: What the calls' own code raised while they were taken from the iterables.
+        self._error: BaseException | None = None
+
+    def fill(self) -> None:
+        """Send chunks until the window is full. Raises what the iterables and `submit` raise."""
+        with self._lock:
+            while not self._exhausted and self._has_room():
+                calls = self._next_calls()
+                if calls:
+                    self._send(calls)
+
+    def _has_room(self) -> bool:
+        if self._buffersize is not None:
+            waiting = sum(len(chunk.calls) for chunk in self.chunks)
+            return waiting < self._buffersize
+        if self.by_itself:
+            return self._in_flight < self._window
+        return len(self.chunks) < self._window
+
+    def _next_calls(self) -> list[tuple[object, ...]]:
+        size = self._size
+        if self._buffersize is not None:
+            waiting = sum(len(chunk.calls) for chunk in self.chunks)
+            size = max(1, min(size, self._buffersize - waiting))
+        calls: list[tuple[object, ...]] = []
+        for call in self._calls:
+            calls.append(call)
+            if len(calls) >= size:
+                break
+        else:
+            self._exhausted = True
+        return calls
+
+    def _send(self, calls: Sequence[tuple[object, ...]]) -> None:
+        try:
+            parcel = pack_calls(self._codec, calls, {})
+        except TaskUnshippable:
+            if len(calls) == 1:
+                raise
+            # One by one, so that those before the one at fault are run.
+            for call in calls:
+                self._send([call])
+            return
+        chunk = Chunk(
+            self._function,
+            calls,
+            {},
+            parcel,
+            first=self._taken,
+            single=False,
+            now=time.monotonic(),
+        )
+        self._taken += len(calls)
+        self._in_flight += 1
+        self.chunks.append(chunk)
+        chunk.future.add_done_callback(functools.partial(self._done, chunk))
+        self._pool.submit_chunk(chunk)
+
+    def _done(self, chunk: Chunk, _future: object) -> None:
+        """Take note that a chunk has its outcomes; called by the pool's thread."""
+        if self._chunksize is None and chunk.seconds:
+            fitting = int(_TARGET * len(chunk.calls) / chunk.seconds)
+            self._size = max(1, min(fitting, len(chunk.calls) * _GROWTH, _MOST_CALLS))
+        if not self.by_itself:
+            return
+        with self._lock:
+            self._in_flight -= 1
+            try:
+                self.fill()
+            except BaseException as error:  # whoever takes results is told
+                self._error, self._exhausted = error, True
+
+    def take(self, deadline: float | None) -> Chunk | None:
+        """Wait for the next chunk's outcomes; None once there is none. Raises TimeoutError."""
+        if not self.by_itself:
+            self.fill()
+        with self._lock:
+            if not self.chunks:
+                if self._error is not None:
+                    raise self._error
+                return None
+            chunk = self.chunks[0]
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        chunk.future.result(left)
+        with self._lock:
+            self.chunks.popleft()
+        if not self.by_itself:
+            # Before the results are used, so that the workers are not idle meanwhile.
+            self.fill()
+        return chunk
+
+    def cancel(self) -> None:
+        """Send nothing more, and cancel what has not begun."""
+        with self._lock:
+            self._exhausted = True
+            chunks, self.chunks = list(self.chunks), collections.deque()
+        for chunk in reversed(chunks):
+            chunk.future.cancel()
+
+
+def results(feed: Feed, deadline: float | None) -> Generator[object, None, None]:
+    """Yield results in order. What ends it early cancels what has not begun.
+
+    `deadline` is of the monotonic clock.
+    """
+    try:
+        while (chunk := feed.take(deadline)) is not None:
+            outcomes = cast("list[object]", chunk.future.result())
+            if not chunk.raised:
+                yield from outcomes
+                continue
+            for outcome in outcomes:
+                if isinstance(outcome, Raised):
+                    raise outcome.error
+                yield outcome
+    finally:
+        feed.cancel()

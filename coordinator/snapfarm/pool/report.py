@@ -1,0 +1,119 @@
+"""The report of a pool: the same model as that of a test run."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snapfarm import __version__
+from snapfarm.errors import ConfigError
+from snapfarm.report import html, terminal
+from snapfarm.report.model import (
+    GoldenLine,
+    RunReport,
+    TaskCounts,
+    WorkerLine,
+    write_json,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from snapfarm.golden.handle import Golden
+    from snapfarm.pool.manager import PoolManager
+    from snapfarm.pool.settings import PoolSettings
+
+_FORMATS = (".html", ".json", ".txt")
+
+
+class PoolReport:
+    """What is known of a pool at one moment; `model` holds it all."""
+
+    def __init__(self, model: RunReport) -> None:
+        self.model = model
+
+    def __str__(self) -> str:
+        return "\n".join(terminal.pool_lines(self.model))
+
+    def write(self, path: str | Path) -> Path:
+        """Write the report, whole or not at all; the name's end chooses .html, .json or .txt.
+
+        Returns the path. Raises ConfigError for another ending, and OSError.
+        """
+        path = Path(path)
+        match path.suffix:
+            case ".html":
+                write_text(html.page(self.model), path)
+            case ".json":
+                write_json(self.model, path)
+            case ".txt":
+                write_text(f"{self}\n", path)
+            case other:
+                raise ConfigError(
+                    f"report: {path}: expected a name that ends in {', '.join(_FORMATS)}, "
+                    f"not in {other!r}"
+                )
+        return path
+
+
+def report_of(
+    manager: PoolManager, settings: PoolSettings, goldens: Sequence[Golden], *, began: float
+) -> PoolReport:
+    """Return the report of a pool so far; `began` in seconds since the epoch."""
+    picture = manager.tally.picture()
+    model = RunReport(
+        snapfarm=__version__,
+        python=sys.version.split()[0],
+        sqlite=sqlite3.sqlite_version,
+        started=began,
+        seconds=time.time() - began,
+        planned_workers=settings.workers,
+        tasks=TaskCounts(
+            submitted=picture.submitted,
+            done=picture.done,
+            failed=picture.failed,
+            crashed=picture.crashed,
+            cancelled=picture.cancelled,
+            retried=picture.retried,
+            threads=settings.threads,
+            isolation=settings.isolation,
+            queue_median=picture.queue_median,
+            queue_max=picture.queue_max,
+        ),
+        anomalies=list(manager.anomalies),
+        notices=list(manager.notices),
+    )
+    if manager.more_anomalies:
+        model.notices.append(f"{manager.more_anomalies} more anomalies were not kept")
+    if manager.broken:
+        model.notices.append(manager.broken)
+    for golden in goldens:
+        manifest = golden.manifest
+        model.golden.append(
+            GoldenLine(
+                name=golden.name,
+                digest=manifest.digest,
+                size=manifest.size,
+                tables=sum(table.kind != "view" for table in manifest.tables),
+                fingerprint=golden.fingerprint or "",
+                cached=golden.cached,
+                build_seconds=golden.build_seconds,
+                notes=golden.notes,
+            )
+        )
+    for each in picture.workers:
+        model.workers[each.worker] = WorkerLine(
+            worker=each.worker,
+            pid=each.pid,
+            items=each.tasks,
+            busy_seconds=each.busy_seconds,
+            busy=each.busy,
+            peak_memory=each.peak_memory,
+            resets=each.resets,
+            reset_seconds=each.reset_seconds,
+            death=each.death,
+        )
+    return PoolReport(model)
