@@ -12,6 +12,7 @@ the process dies, exactly those calls are to blame; what had ended or not begun 
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import resource
 import sqlite3
@@ -301,39 +302,34 @@ class Lane:
         values: list[object],
         failures: list[tuple[CallFailure, Parcel]],
     ) -> None:
-        """Call the function for each set of arguments; this loop is the pool's hot path."""
+        """Call the function for each set of arguments."""
         steps = self._box.steps
-        first, probe = self._given()
-        for index, args in enumerate(calls):
-            steps[1] = index + 1
+        while (index := len(values)) < len(calls):
+            first, conn = self._given()
             if self._per_task:
                 self.databases.begin_test(self.name())
             try:
-                value = function(first, *args, **options)
+                if conn is not None:
+                    _call_many(function, conn, itertools.islice(calls, index, None), options,
+                               values, steps)  # fmt: skip
+                else:
+                    steps[1] = index + 1
+                    values.append(function(first, *calls[index], **options))
             except BaseException as error:  # whatever it is, it is the task's
                 if _forked:
                     traceback.print_exc()
                     os._exit(1)
-                values.append(None)
-                failures.append(pack_failure(index, error, self._runner.codec))
-            else:
-                values.append(value)
-                del value
-            try:
-                if probe is not None and not (
-                    probe.in_transaction or _forked or probe.farm_member.left
-                ):
-                    continue
-            except sqlite3.ProgrammingError:
-                pass  # it was closed
+                # Else it had returned, and closed its connection.
+                if len(values) < steps[1]:
+                    failures.append(pack_failure(len(values), error, self._runner.codec))
+                    values.append(None)
             if _forked:
                 # A child of a task that came back here: it has nothing to report.
                 os._exit(0)
             self._end_call()
-            first, probe = self._given()
 
     def _given(self) -> tuple[object, RingConnection | None]:
-        """Return a task's first parameter, and what to look at after the call if that is enough."""
+        """Return a task's first parameter, also as what can be given to many in a row."""
         if self._runner.job.mapping:
             return self._connections, None
         conn = self._connections[self.databases.get().database]
@@ -370,6 +366,27 @@ class Lane:
                 kind = f"{type(value).__module__}.{type(value).__qualname__}"
                 failures.append((CallFailure(index, kind, what, "", 0, unshipped=True), []))
         return codec.pack(values)
+
+
+def _call_many(
+    function: Function,
+    conn: RingConnection,
+    calls: Iterator[tuple[object, ...]],
+    options: dict[str, object],
+    values: list[object],
+    steps: memoryview,
+) -> None:
+    """Call until one raises, or leaves something behind; this loop is the pool's hot path.
+
+    `values` gets what each call returned that did.
+    """
+    append, member, index = values.append, conn.farm_member, len(values)
+    for args in calls:
+        index += 1
+        steps[1] = index
+        append(function(conn, *args, **options))
+        if conn.in_transaction or member.left or _forked:
+            return
 
 
 def _unshippable(value: object, codec: Codec, limit: int) -> str:

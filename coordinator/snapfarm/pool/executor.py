@@ -19,15 +19,16 @@ import msgspec
 from snapfarm.errors import ConfigError, PoolBroken, TaskUnshippable
 from snapfarm.golden.arguments import checked_name
 from snapfarm.golden.handle import Golden
+from snapfarm.pool.codec import FunctionPacker, TaskCodec
 from snapfarm.pool.manager import PoolManager, PoolState
 from snapfarm.pool.mapping import Feed, results
 from snapfarm.pool.progress import Progress, progress_of
 from snapfarm.pool.report import PoolReport, report_of
 from snapfarm.pool.settings import Isolation, settings_of, task_names
-from snapfarm.pool.work import Chunk, Shipped, pack_calls, pack_function
+from snapfarm.pool.work import Chunk, Shipped, pack_calls
 from snapfarm_worker.errors import ParcelError
 from snapfarm_worker.jobs import TaskJob
-from snapfarm_worker.parcels import Codec, PickleCodec, PlainCodec
+from snapfarm_worker.parcels import Codec, PlainCodec
 from snapfarm_worker.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class WorkerPool(Executor):
         self._settings = settings
         self._goldens = _goldens(golden)
         self._names = task_names(tasks)
-        self._codec: Codec = PickleCodec() if self._names is None else PlainCodec()
+        self._codec: Codec = TaskCodec() if self._names is None else PlainCodec()
         job = TaskJob(
             threads=threads,
             isolation=isolation,
@@ -118,7 +119,7 @@ class WorkerPool(Executor):
             sys_path=tuple(sys.path),
         )
         self._numbers = itertools.count()
-        self._functions = itertools.count(1)
+        self._functions = FunctionPacker(self._codec)
         self._began = time.time()
         self._shutdown = False
         snapshots = [each.snapshot for each in self._goldens.values()]
@@ -206,7 +207,7 @@ class WorkerPool(Executor):
         if self._names is None:
             if not callable(fn):
                 raise TypeError(f"a task is a callable, not {fn!r}")
-            return pack_function(self._codec, fn, next(self._functions))
+            return self._functions.pack(fn)
         if not isinstance(fn, str) or fn not in self._names:
             known = ", ".join(map(repr, self._names))
             raise TaskUnshippable(
@@ -332,7 +333,7 @@ def _packed_initializer(
     if not callable(initializer):
         raise TypeError("initializer must be a callable")
     try:
-        parcel = PickleCodec().pack((initializer, tuple(initargs)))
+        parcel = TaskCodec().pack((initializer, tuple(initargs)))
     except ParcelError as error:
         raise TaskUnshippable(f"the initializer can't be shipped: {error}") from error
     return tuple(bytes(frame) for frame in parcel)

@@ -60,8 +60,11 @@ class Feed:
         self._function = function
         #: Whether chunks follow without anybody taking results.
         self.by_itself = buffersize is None and all(hasattr(each, "__len__") for each in iterables)
-        calls = zip(*iterables, strict=False)
-        self._calls: Iterator[tuple[object, ...]] = iter(list(calls)) if self.by_itself else calls
+        if self.by_itself:
+            # The pool's thread takes from these: it must run no code of the user's, and what the
+            # user changes meanwhile is not to change the calls.
+            iterables = [each if type(each) in (range, tuple) else list(each) for each in iterables]
+        self._calls: Iterator[tuple[object, ...]] = zip(*iterables, strict=False)
         self._window = _CHUNKS_PER_THREAD * threads
         self._chunksize = chunksize
         self._buffersize = buffersize
@@ -129,6 +132,8 @@ class Feed:
         self.chunks.append(chunk)
         chunk.future.add_done_callback(functools.partial(self._done, chunk))
         self._pool.submit_chunk(chunk)
+        # Let the pool's thread send it, rather than when this one has made all others.
+        time.sleep(0)
 
     def _done(self, chunk: Chunk, _future: object) -> None:
         """Take note that a chunk has its outcomes; called by the pool's thread."""

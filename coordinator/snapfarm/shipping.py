@@ -1,4 +1,4 @@
-"""Callables that travel to the builder process as data, because it can't import them by name.
+"""Callables, and what they are called with, as data for a process that can't import them by name.
 
 dill takes a function with its code and with the globals that it refers to, and no more. What a
 fresh process can import goes by name, modules always: only what it can't import travels by value.
@@ -12,6 +12,7 @@ import enum
 import functools
 import importlib
 import io
+import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,14 +34,19 @@ class Unshippable(Exception):
     """A callable can't travel; the message says why."""
 
 
-def ship(function: Callable[..., object], search: Sequence[str]) -> bytes:
-    """Return a callable as data for a process with that module search path.
+def ship(
+    function: object,
+    search: Sequence[str],
+    keep: Callable[[pickle.PickleBuffer], bool] | None = None,
+) -> bytes:
+    """Return a callable, or any value, as data for a process with that module search path.
 
-    Raises Unshippable, which names the variable that is in the way.
+    `keep` is pickle's `buffer_callback`: it may take large buffers out of the data. Raises
+    Unshippable, which names the variable that is in the way.
     """
     with _precise():
         try:
-            return _dumped(function, search)
+            return _dumped(function, search, keep)
         except Exception as error:  # whatever the reducers of the user's classes raise
             culprit = _culprit(function, search)
             raise Unshippable(f"{culprit}{_said(error)}") from error
@@ -49,8 +55,13 @@ def ship(function: Callable[..., object], search: Sequence[str]) -> bytes:
 class _Pickler(dill.Pickler):  # type: ignore[misc]  # dill has no types
     """dill's pickler, but modules go by name, and nothing that is open goes at all."""
 
-    def __init__(self, file: io.BytesIO, search: Sequence[str]) -> None:
-        super().__init__(file, recurse=True)
+    def __init__(
+        self,
+        file: io.BytesIO,
+        search: Sequence[str],
+        keep: Callable[[pickle.PickleBuffer], bool] | None,
+    ) -> None:
+        super().__init__(file, protocol=5, recurse=True, buffer_callback=keep)
         self.search = search
         self.importable = functools.cache(lambda module: is_importable(module, search))
 
@@ -143,9 +154,13 @@ def referred(function: FunctionType) -> dict[str, object]:
     return found | ({_SUBMODULES: submodules} if submodules else {})
 
 
-def _dumped(value: object, search: Sequence[str]) -> bytes:
+def _dumped(
+    value: object,
+    search: Sequence[str],
+    keep: Callable[[pickle.PickleBuffer], bool] | None = None,
+) -> bytes:
     file = io.BytesIO()
-    _Pickler(file, search).dump(value)
+    _Pickler(file, search, keep).dump(value)
     return file.getvalue()
 
 
