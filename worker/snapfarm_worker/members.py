@@ -279,7 +279,7 @@ class RingConnection(sqlite3.Connection):
                 _tell(cursor, sql, error)
                 raise
         member = self.farm_member
-        if member.alert:
+        if member.alert and member.watcher is not None:
             member.watcher.executed(self, member, sql)
         return cursor
 
