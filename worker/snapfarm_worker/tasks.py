@@ -21,7 +21,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import cast
+from typing import NoReturn, cast
 
 import msgspec
 
@@ -31,9 +31,9 @@ from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.courier import give_back_freed_memory, keep_freed_memory
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.errors import ParcelError, RingError
-from snapfarm_worker.failures import pack_failure
+from snapfarm_worker.failures import pack_failure, sendable
 from snapfarm_worker.findings import LaneFindings
-from snapfarm_worker.jobs import TaskJob
+from snapfarm_worker.jobs import EXIT_FAILED, TaskJob
 from snapfarm_worker.link import Link
 from snapfarm_worker.members import RingConnection
 from snapfarm_worker.parcels import Codec, Parcel, PickleCodec, PlainCodec, size_of
@@ -54,6 +54,18 @@ _forked = False
 def _note_fork() -> None:
     global _forked  # as global as the process
     _forked = True
+
+
+def _end_child(error: BaseException) -> NoReturn:
+    """End a forked process whose copy of the task raised, as a script would end."""
+    status = 1
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    elif error.code is None or isinstance(error.code, int):
+        status = (error.code or 0) & 0xFF
+    else:
+        sys.stderr.write(f"{error.code}\n")
+    os._exit(status)
 
 
 class TaskContext(msgspec.Struct, frozen=True):
@@ -112,6 +124,8 @@ class TaskRunner:
             )
             for _ in range(count)
         ]
+        global _forked
+        _forked = False  # this process may itself come from a task that has forked
         os.register_at_fork(after_in_child=_note_fork)
 
     def prepare(self) -> None:
@@ -246,10 +260,15 @@ class Lane:
         findings = self.databases.findings
         if isinstance(findings, LaneFindings):
             findings.enter(self.name)
-        while (task := queue.next()) is not None:
-            self._run(task)
-            del task
-        self._connections.close()
+        try:
+            while (task := queue.next()) is not None:
+                self._run(task)
+                del task
+            self._connections.close()
+        except BaseException:
+            # Without this lane its task would never end. A dead process is noticed.
+            traceback.print_exc()
+            os._exit(EXIT_FAILED)
 
     # ------------------------------------------------------------ one task
 
@@ -307,6 +326,7 @@ class Lane:
         while (index := len(values)) < len(calls):
             first, conn = self._given()
             if self._per_task:
+                steps[1] = index + 1  # which also names it
                 self.databases.begin_test(self.name())
             try:
                 if conn is not None:
@@ -317,8 +337,7 @@ class Lane:
                     values.append(function(first, *calls[index], **options))
             except BaseException as error:  # whatever it is, it is the task's
                 if _forked:
-                    traceback.print_exc()
-                    os._exit(1)
+                    _end_child(error)
                 # Else it had returned, and closed its connection.
                 if len(values) < steps[1]:
                     failures.append(pack_failure(len(values), error, self._runner.codec))
@@ -364,7 +383,10 @@ class Lane:
             if what:
                 values[index] = None
                 kind = f"{type(value).__module__}.{type(value).__qualname__}"
-                failures.append((CallFailure(index, kind, what, "", 0, unshipped=True), []))
+                failure = CallFailure(
+                    index, sendable(kind), sendable(what), "", frames=0, unshipped=True
+                )
+                failures.append((failure, []))
         return codec.pack(values)
 
 
