@@ -13,18 +13,28 @@ import functools
 import importlib
 import io
 import pickle
+import secrets
 import sys
 import threading
+import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, ModuleType
 
 import dill
 import dill.detect
+import msgspec
 
 from snapfarm.golden.callables import is_importable, kind_of
+from snapfarm_worker.parcels import one_class
 
 #: Guards the patch below: it is global to the process, and several threads may ship functions.
 _LOCK = threading.RLock()
+
+#: What dill makes classes with.
+_CLASS_MAKERS = frozenset(
+    {dill._dill._create_type, dill._dill._create_namedtuple, types.new_class}  # noqa: SLF001
+)
 
 #: A global of shipped functions that nobody reads: loading it imports what it lists.
 _SUBMODULES = "__snapfarm_submodules__"
@@ -52,8 +62,36 @@ def ship(
             raise Unshippable(f"{culprit}{_said(error)}") from error
 
 
+class _Version(msgspec.Struct, frozen=True):
+    """A class as it was when it was shipped."""
+
+    token: str
+    #: Its attributes: constants as they are, of all else which object it is.
+    content: dict[str, object]
+
+
+#: What was shipped last of each class; a class that has changed since gets a new token.
+_versions: weakref.WeakKeyDictionary[type, _Version] = weakref.WeakKeyDictionary()
+
+
+def _token_of(cls: type) -> str:
+    """Return what a class is known by elsewhere as long as it does not change."""
+    content: dict[str, object] = {
+        name: value if isinstance(value, int | str) else id(value)
+        for name, value in vars(cls).items()
+        if name != "__slotnames__"  # pickle leaves that there
+    }
+    known = _versions.get(cls)
+    if known is None or known.content != content:
+        known = _versions[cls] = _Version(secrets.token_hex(8), content)
+    return known.token
+
+
 class _Pickler(dill.Pickler):  # type: ignore[misc]  # dill has no types
-    """dill's pickler, but modules go by name, and nothing that is open goes at all."""
+    """dill's pickler, but modules go by name, and nothing that is open goes at all.
+
+    A class that travels as data in several parcels is one class where they arrive.
+    """
 
     def __init__(
         self,
@@ -64,6 +102,15 @@ class _Pickler(dill.Pickler):  # type: ignore[misc]  # dill has no types
         super().__init__(file, protocol=5, recurse=True, buffer_callback=keep)
         self.search = search
         self.importable = functools.cache(lambda module: is_importable(module, search))
+
+    def save_reduce(
+        self, func: Callable[..., object], args: tuple[object, ...], *rest: object, **more: object
+    ) -> None:
+        """Write how a value is made again; of a class, also which one it is."""
+        made = more.get("obj")
+        if isinstance(made, type) and func in _CLASS_MAKERS:
+            func, args = one_class, (_token_of(made), func, *args)
+        super().save_reduce(func, args, *rest, **more)
 
     def reducer_override(self, value: object) -> object:
         """Return how a value is made again; NotImplemented leaves that to dill."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Protocol, TypeAlias
@@ -50,14 +51,14 @@ class PickleCodec:
         try:
             data = pickle.dumps(value, protocol=5, buffer_callback=keeping(buffers))
             return [data, *buffers]
-        except Exception:  # whatever reducers raise; the others may know better
+        except BaseException:  # whatever reducers raise; the others may know better
             pass
         for pickler in (_HomePickler, _dill_pickler):
             buffers.clear()
             file = io.BytesIO()
             try:
                 pickler(file, keeping(buffers)).dump(value)
-            except Exception as error:
+            except BaseException as error:
                 failed = error
             else:
                 return [file.getvalue(), *buffers]
@@ -66,6 +67,19 @@ class PickleCodec:
     def unpack(self, frames: Sequence[Frame]) -> object:
         """Return the value in some frames; raises whatever the code in them raises."""
         return pickle.loads(frames[0], buffers=frames[1:])
+
+
+#: Classes that came as data, by the token of the process that they came from.
+_classes: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+
+
+def one_class(token: str, make: Callable[..., type], *args: object) -> type:
+    """Return the class that is known by a token; make it if it has not come before.
+
+    So an argument's class is the one that the function knows, though each came by itself.
+    """
+    known = _classes.get(token)
+    return _classes.setdefault(token, make(*args)) if known is None else known
 
 
 #: Classes and functions that came as data, by module and qualified name.
