@@ -20,7 +20,7 @@ from snapfarm.golden.callables import is_importable, kind_of
 from snapfarm.pool.work import Shipped, pack_function
 from snapfarm.shipping import Unshippable, ship
 from snapfarm_worker.errors import ParcelError
-from snapfarm_worker.parcels import Codec, Frame, Parcel, Reduction, keeping
+from snapfarm_worker.parcels import Frame, Parcel, Reduction, keeping
 
 #: How deep in a value the part at fault is looked for.
 _DEEPEST = 6
@@ -28,8 +28,8 @@ _DEEPEST = 6
 
 #: So many functions are kept packed.
 _KEPT = 64
-#: Values of these types never change.
-_ATOMS = (type(None), bool, int, float, complex, str, bytes)
+#: Values of these types never change, and are the same where they are equal.
+_ATOMS = frozenset({type(None), bool, int, str, bytes})
 
 
 class TaskCodec:
@@ -39,6 +39,14 @@ class TaskCodec:
         here = os.getcwd()  # noqa: PTH109  # what an empty entry of sys.path means
         self._search = tuple(os.path.join(here, entry) for entry in sys.path)  # noqa: PTH118
         self._importable = functools.cache(lambda name: is_importable(name, self._search))
+
+    def goes_by_name(self, value: FunctionType | type) -> bool:
+        """Return whether a worker imports this class or function."""
+        module = value.__module__
+        found: object = sys.modules.get(module)
+        for name in value.__qualname__.split("."):
+            found = getattr(found, name, None)
+        return found is value and self._importable(module)
 
     def pack(self, value: object) -> Parcel:
         """Return the frames of a value. Raises ParcelError, which says what can't travel."""
@@ -75,10 +83,10 @@ class FunctionPacker:
     """Packs functions, and knows one again that has not changed since.
 
     What dill has to ship takes a millisecond, and its worker some time to unpack. A function is the
-    same as before if all that it refers to is the same and can't change.
+    same as before if all that it refers to is the same and can't change, or goes by its name.
     """
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: TaskCodec) -> None:
         self._codec = codec
         self._numbers = itertools.count(1)
         #: By key: the function on its way, and the objects whose ids are in the key.
@@ -88,7 +96,7 @@ class FunctionPacker:
     def pack(self, function: object) -> Shipped:
         """Return a function on its way. Raises TaskUnshippable, which names the part at fault."""
         kept: list[object] = []
-        key = _key(function, kept, ())
+        key = self._key(function, kept, ())
         if key is not None and (known := self._known.get(key)) is not None:
             return known[0]
         shipped = pack_function(self._codec, function, next(self._numbers))
@@ -99,43 +107,54 @@ class FunctionPacker:
                 self._known[key] = (shipped, kept)
         return shipped
 
+    def _key(
+        self, value: object, kept: list[object], inside: tuple[object, ...]
+    ) -> tuple[object, ...] | None:
+        """Return what a value can be known by as long as `kept` lives; None if it may change."""
+        if type(value) in _ATOMS:
+            return (type(value), value)
+        kept.append(value)
+        if isinstance(value, ModuleType):
+            return (id(value),)
+        if isinstance(value, BuiltinFunctionType) and isinstance(value.__self__, ModuleType):
+            return (id(value),)
+        if isinstance(value, type | FunctionType) and self._codec.goes_by_name(value):
+            return (id(value),)
+        found: list[object] = [id(value)]
+        parts: dict[str, object]
+        if isinstance(value, tuple):
+            parts = {str(index): part for index, part in enumerate(value)}
+        elif isinstance(value, FunctionType):
+            if any(value is outer for outer in inside):
+                return ()
+            try:
+                parts = _parts_of(value)
+            except ValueError:  # a variable that is not bound yet
+                return None
+            kept.append(value.__code__)
+            found.append(id(value.__code__))
+            inside = (*inside, value)
+        else:
+            return None
+        for name, part in parts.items():
+            key = self._key(part, kept, inside)
+            if key is None:
+                return None
+            found.append((name, key))
+        return tuple(found)
 
-def _key(
-    value: object, kept: list[object], inside: tuple[object, ...]
-) -> tuple[object, ...] | None:
-    """Return what a value can be known by as long as `kept` lives; None if it may change."""
-    if isinstance(value, _ATOMS):
-        return (type(value), value)
-    kept.append(value)
-    if isinstance(value, ModuleType | BuiltinFunctionType):
-        return (id(value),)
-    if isinstance(value, type):
-        return None if value.__module__ == "__main__" else (id(value),)
-    parts: list[object]
-    if isinstance(value, tuple):
-        parts = list(value)
-    elif isinstance(value, FunctionType):
-        if any(value is outer for outer in inside):
-            return ()
-        cells = value.__closure__ or ()
-        try:
-            parts = [cell.cell_contents for cell in cells]
-        except ValueError:  # not bound yet
-            return None
-        scope = value.__globals__
-        names = _globals_named(value.__code__)
-        parts += [scope[name] for name in names if name in scope]
-        parts += [value.__defaults__, *(value.__kwdefaults__ or {}).values(), *vars(value).values()]
-        inside = (*inside, value)
-    else:
-        return None
-    found: list[object] = [id(value)]
-    for part in parts:
-        key = _key(part, kept, inside)
-        if key is None:
-            return None
-        found.append(key)
-    return tuple(found)
+
+def _parts_of(function: FunctionType) -> dict[str, object]:
+    """Return all that a function refers to. Raises ValueError where a variable is not bound."""
+    code, scope = function.__code__, function.__globals__
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    return {
+        **{f"closure {name}": cell.cell_contents for name, cell in cells},
+        **{f"global {name}": scope[name] for name in _globals_named(code) if name in scope},
+        **{f"keyword {name}": value for name, value in (function.__kwdefaults__ or {}).items()},
+        **{f"attribute {name}": value for name, value in vars(function).items()},
+        "defaults": function.__defaults__,
+    }
 
 
 @functools.lru_cache(maxsize=_KEPT)
