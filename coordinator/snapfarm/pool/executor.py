@@ -107,7 +107,8 @@ class WorkerPool(Executor):
         self._settings = settings
         self._goldens = _goldens(golden)
         self._names = task_names(tasks)
-        self._codec: Codec = TaskCodec() if self._names is None else PlainCodec()
+        shipping = TaskCodec()
+        self._codec: Codec = shipping if self._names is None else PlainCodec()
         job = TaskJob(
             threads=threads,
             isolation=isolation,
@@ -119,7 +120,7 @@ class WorkerPool(Executor):
             sys_path=tuple(sys.path),
         )
         self._numbers = itertools.count()
-        self._functions = FunctionPacker(self._codec)
+        self._functions = FunctionPacker(shipping)
         self._began = time.time()
         self._shutdown = False
         snapshots = [each.snapshot for each in self._goldens.values()]
@@ -272,23 +273,35 @@ _living: set[PoolManager] = set()
 def _clean_up(manager: PoolManager, pool: str) -> None:
     """End a pool that nobody shut down: what was submitted is run, as elsewhere."""
     manager.finish()
-    with contextlib.suppress(Warning):
-        warnings.warn(
-            f"{pool} was never shut down: use `with`, or call shutdown()",
-            ResourceWarning,
-            stacklevel=2,
-        )
+    warnings.warn(
+        f"{pool} was never shut down: use `with`, or call shutdown()", ResourceWarning, stacklevel=2
+    )
 
 
 def _wait_for_all() -> None:
     """At the interpreter's end, wait for all pools; after Ctrl-C, end them at once."""
-    interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
-    for manager in list(_living):
-        if interrupted:
-            manager.kill("the program was interrupted")
-        elif manager.state is PoolState.OPEN:
+    if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+        _kill_all()
+    with contextlib.ExitStack() as ends:  # whatever one of them raises, the others come to an end
+        for manager in list(_living):
+            ends.callback(_end_at_exit, manager)
+
+
+def _end_at_exit(manager: PoolManager) -> None:
+    try:
+        if manager.state is PoolState.OPEN:
             _clean_up(manager, "a worker pool")
-        _joined(manager, "the program was interrupted")
+    finally:
+        try:
+            _joined(manager, "the program was interrupted")
+        except BaseException:
+            _kill_all()
+            raise
+
+
+def _kill_all() -> None:
+    for manager in list(_living):
+        manager.kill("the program was interrupted")
 
 
 def _joined(manager: PoolManager, reason: str) -> None:
@@ -299,11 +312,11 @@ def _joined(manager: PoolManager, reason: str) -> None:
         manager.kill(reason)
         manager.join()
         raise
-    finally:
-        _living.discard(manager)
 
 
 atexit.register(_wait_for_all)
+# A process that was forked has no part in its parent's pools.
+os.register_at_fork(after_in_child=_living.clear)
 
 
 def _goldens(golden: Golden | Mapping[str, Golden]) -> dict[str, Golden]:
