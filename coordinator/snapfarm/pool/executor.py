@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -139,6 +139,10 @@ class WorkerPool(Executor):
         names = ", ".join(self._goldens)
         settings = self._settings
         return f"<WorkerPool of {names}: {settings.workers} workers x {settings.threads} threads>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be shipped, as part of a task say. Raises TypeError."""
+        raise TypeError("a worker pool stays with its process")
 
     # ------------------------------------------------------------ tasks
 
