@@ -177,7 +177,8 @@ class WorkerPool(Executor):
 
         `timeout` counts from this call, in seconds. Without `chunksize` the pool finds one. With
         `buffersize` at most so many calls are taken whose results were not; without, a window of
-        calls where an iterable has no length. The first exception ends it.
+        calls where an iterable has no length. The first exception ends it, whether a call, an
+        iterable or an argument that can't be shipped raises it; that of the first calls comes here.
         """
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -195,7 +196,7 @@ class WorkerPool(Executor):
             buffersize=buffersize,
         )
         if iterables:
-            feed.fill()
+            feed.begin()
         return cast("Generator[_T, None, None]", results(feed, deadline))
 
     def submit_chunk(self, chunk: Chunk) -> None:

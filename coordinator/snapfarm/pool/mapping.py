@@ -68,6 +68,8 @@ class Feed:
         self._window = _CHUNKS_PER_THREAD * threads
         self._chunksize = chunksize
         self._buffersize = buffersize
+        #: So large a chunk leaves calls of a buffer for all threads.
+        self._share = _MOST_CALLS if buffersize is None else max(1, buffersize // threads)
         self._lock = threading.RLock()
         #: Chunks in order, from the first one whose results were not taken.
         self.chunks: collections.deque[Chunk] = collections.deque()
@@ -75,16 +77,26 @@ class Feed:
         self._in_flight = 0
         self._exhausted = False
         self._size = 1 if chunksize is None else chunksize
-        #: What the calls' own code raised while they were taken from the iterables.
+        #: What the iterables, or sending, have raised: it comes in its turn, after the results of
+        #: the calls before it.
         self._error: BaseException | None = None
 
+    def begin(self) -> None:
+        """Send the first chunks. Raises what the iterables and `submit` raise."""
+        self.fill()
+        if self._error is not None:
+            raise self._error
+
     def fill(self) -> None:
-        """Send chunks until the window is full. Raises what the iterables and `submit` raise."""
+        """Send chunks until the window is full."""
         with self._lock:
-            while not self._exhausted and self._has_room():
-                calls = self._next_calls()
-                if calls:
-                    self._send(calls)
+            try:
+                while not self._exhausted and self._has_room():
+                    calls = self._next_calls()
+                    if calls:
+                        self._send(calls)
+            except Exception as error:
+                self._error, self._exhausted = error, True
 
     def _has_room(self) -> bool:
         if self._buffersize is not None:
@@ -100,12 +112,15 @@ class Feed:
             waiting = sum(len(chunk.calls) for chunk in self.chunks)
             size = max(1, min(size, self._buffersize - waiting))
         calls: list[tuple[object, ...]] = []
-        for call in self._calls:
-            calls.append(call)
-            if len(calls) >= size:
-                break
-        else:
-            self._exhausted = True
+        try:
+            for call in self._calls:
+                calls.append(call)
+                if len(calls) >= size:
+                    break
+            else:
+                self._exhausted = True
+        except Exception as error:
+            self._error, self._exhausted = error, True
         return calls
 
     def _send(self, calls: Sequence[tuple[object, ...]]) -> None:
@@ -139,14 +154,14 @@ class Feed:
         """Take note that a chunk has its outcomes; called by the pool's thread."""
         if self._chunksize is None and chunk.seconds:
             fitting = int(_TARGET * len(chunk.calls) / chunk.seconds)
-            self._size = max(1, min(fitting, len(chunk.calls) * _GROWTH, _MOST_CALLS))
+            self._size = max(1, min(fitting, len(chunk.calls) * _GROWTH, self._share))
         if not self.by_itself:
             return
         with self._lock:
             self._in_flight -= 1
             try:
                 self.fill()
-            except BaseException as error:  # whoever takes results is told
+            except BaseException as error:  # whatever it is, it is not the pool's thread's
                 self._error, self._exhausted = error, True
 
     def take(self, deadline: float | None) -> Chunk | None:
@@ -163,7 +178,7 @@ class Feed:
         chunk.future.result(left)
         with self._lock:
             self.chunks.popleft()
-        if not self.by_itself:
+        if not self.by_itself and self._buffersize is None:
             # Before the results are used, so that the workers are not idle meanwhile.
             self.fill()
         return chunk
