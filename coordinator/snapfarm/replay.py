@@ -14,7 +14,7 @@ import pytest
 from snapfarm.happenings import Died, KillReason
 from snapfarm_worker import junit, plain
 from snapfarm_worker.blackbox import Phase
-from snapfarm_worker.items import nodeid_of
+from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

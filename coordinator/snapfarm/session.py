@@ -31,8 +31,8 @@ from snapfarm.report import terminal
 from snapfarm.telling import Teller
 from snapfarm_worker import junit, plain, wire
 from snapfarm_worker.blackbox import RUNNING
-from snapfarm_worker.items import nodeid_of
 from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
+from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
