@@ -18,6 +18,7 @@ from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.items import is_worker_session
+from snapfarm_worker.texts import readable
 
 __all__ = ["is_worker_session"]
 
@@ -179,14 +180,20 @@ def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.
 
 
 def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config) -> None:
-    """Write the run's report where that was asked for; a failure ends no run."""
+    """Write the run's report where that was asked for; a failure ends no run.
+
+    A worker of pytest-xdist leaves it to the process that distributes, which has all results.
+    """
     path = _report_path(config)
-    if path is None:
+    if path is None or hasattr(config, "workerinput"):
         return
     try:
         model.write_json(recorder.close(exit_status), path)
     except OSError as error:
         sys.stderr.write(f"snapfarm: the report could not be written: {error}\n")
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"snapfarm: the report could not be written: {readable(told)}\n")
 
 
 def _report_path(config: pytest.Config) -> Path | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from snapfarm_worker.keys import nodeid_of, readable, unique_keys
+from snapfarm_worker.keys import nodeid_of, unique_keys
+from snapfarm_worker.texts import readable
 
 NODEIDS = (
     "a.py::test",

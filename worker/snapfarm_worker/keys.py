@@ -9,6 +9,8 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable
 
+from snapfarm_worker.texts import readable
+
 _MARK = "\x00"
 #: Between the counter and the bytes of a node id.
 _BYTES = "x"
@@ -38,10 +40,3 @@ def nodeid_of(key: str) -> str:
         return key
     _, _, code = more.partition(_BYTES)
     return str(bytes.fromhex(code), "utf-8", "surrogatepass") if code else nodeid
-
-
-def readable(text: str) -> str:
-    r"""Return text that UTF-8 can hold: a lone surrogate becomes its escape, as `\udcff`."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()
