@@ -127,7 +127,7 @@ class FarmSession:
             start=self._settings.start_timeout,
             stop=self._settings.stop_timeout,
         )
-        self._farm = Farm(self._hub, dispatcher, self, limits)
+        self._farm = Farm(self._hub, dispatcher, self, limits, reruns=self._is_rerun)
         self._began = time.monotonic()
         self._config.hook.pytest_xdist_setupnodes(config=self._config, specs=[])
         self._farm.start(self._workers)
@@ -378,19 +378,23 @@ class FarmSession:
                 )
             )
 
+    def _is_rerun(self, key: str, died: Died, seconds: float) -> bool:
+        """Return whether a plugin wants an item that killed its worker to run again."""
+        if self._broken:
+            return False
+        node, limit = self._nodes[died.worker], self._settings.test_timeout
+        return self._replay.is_rerun(node, key, died, seconds=seconds, limit=limit)
+
     def crashed(self, key: str, died: Died, seconds: float) -> None:
-        """Report an item that killed its worker: this is its outcome."""
+        """Report an item that killed its worker: its outcome, unless it runs again."""
         if self._broken:
             return
         self._announce_ready(now=True)
-        self._replay.crashed(
-            self._nodes[died.worker],
-            key,
-            died,
-            seconds=seconds,
-            limit=self._settings.test_timeout,
-        )
-        self._recorder.crashed(nodeid_of(key), died, seconds)
+        node, limit = self._nodes[died.worker], self._settings.test_timeout
+        if self._replay.crashed(node, key, died, seconds=seconds, limit=limit):
+            self._recorder.crashed(nodeid_of(key), died, seconds)
+        else:
+            self._recorder.notice(f"{died.worker}: {nodeid_of(key)} killed it, and runs again")
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Tell plugins that a worker is gone, and keep what it said about its end."""
