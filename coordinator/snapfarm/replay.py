@@ -38,6 +38,8 @@ class Replay:
         #: Where each item is, from its start message.
         self._locations: dict[str, Location] = {}
         self._collect_reports: set[tuple[str, str, str]] = set()
+        #: How many collectors failed.
+        self.collect_errors = 0
         self._warnings: set[tuple[str, str, int]] = set()
         self._failures: set[str] = set()
         #: Reports of items that killed a worker, by both, and whether they are to run again.
@@ -49,6 +51,7 @@ class Replay:
             identity = (report.nodeid, report.outcome, str(report.longrepr))
             if identity not in self._collect_reports:
                 self._collect_reports.add(identity)
+                self.collect_errors += report.failed
                 self._config.hook.pytest_collectreport(report=report)
 
     def heard(self, warning: warnings.WarningMessage) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from snapfarm.blueprint import Blueprint
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
-from snapfarm.errors import UserError
+from snapfarm.errors import LaunchError, UserError
 from snapfarm.farm import Farm, Limits
 from snapfarm.happenings import Died, KillReason
 from snapfarm.hub import Hub
@@ -67,6 +67,8 @@ class FarmSession:
         self._ended: set[str] = set()
         #: What shall end the run once the workers have: raised from the run loop.
         self._verdict: BaseException | None = None
+        #: Whether pytest itself, or a plugin, failed in a worker.
+        self._failed = False
         #: Whether a hook of this process failed: then nothing is replayed any more.
         self._broken = False
         self._folder: RunFolder | None = None
@@ -99,7 +101,7 @@ class FarmSession:
         self._folder = RunFolder()
         self._hub = Hub(
             self._folder.path,
-            lambda spec: LocalWorker(spec, self._settings.start_method),
+            self._start_worker,
             expected=self._workers,
             silence=self._settings.heartbeat_timeout,
         )
@@ -118,6 +120,13 @@ class FarmSession:
         self._config.hook.pytest_xdist_setupnodes(config=self._config, specs=[])
         self._farm.start(self._workers)
         self._serve_databases(self._hub)
+
+    def _start_worker(self, spec: WorkerSpec) -> LocalWorker:
+        try:
+            return LocalWorker(spec, self._settings.start_method)
+        except LaunchError as error:
+            self._recorder.not_started(spec.worker, error)
+            raise
 
     def _serve_databases(self, hub: Hub) -> None:
         if not self._settings.golden:
@@ -198,6 +207,10 @@ class FarmSession:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> object:
         """Leave no process and no file behind, whatever ended the session."""
+        if self._failed:
+            # Not by way of the run loop: after an internal error pytest shows no failures, which
+            # is right only where the process that has them is the one that failed.
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         try:
             result = yield
             self._remember_nodeids()
@@ -295,7 +308,7 @@ class FarmSession:
         self._config.hook.pytest_xdist_node_collection_finished(
             node=node, ids=[nodeid_of(key) for key in keys]
         )
-        errors = self._session.testsfailed
+        errors = self._replay.collect_errors
         if message.errors and not self._config.getoption("continue_on_collection_errors"):
             plural = "s" if errors != 1 else ""
             self._end(self._session.Interrupted(f"{errors} error{plural} during collection"))
@@ -322,12 +335,8 @@ class FarmSession:
             self._end(pytest.UsageError(prefix + message.message))
         elif message.stage == "pytest":
             self._replay.internal_error(worker, message.message)
-            self._end(
-                pytest.exit.Exception(
-                    f"an internal error in worker {worker}",
-                    returncode=pytest.ExitCode.INTERNAL_ERROR,
-                )
-            )
+            self._failed = True
+            self._end(pytest.exit.Exception(f"an internal error in worker {worker}"))
 
     def _is_rerun(self, key: str, died: Died, seconds: float) -> bool:
         """Return whether a plugin wants an item that killed its worker to run again."""
