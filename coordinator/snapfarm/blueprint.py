@@ -85,4 +85,5 @@ class Blueprint:
             base_temp=None if factory is None else str(factory.getbasetemp() / inner),
             sys_path=self._sys_path,
             prog=Path(sys.argv[0]).name,
+            environment=dict(os.environ),
         )

@@ -49,6 +49,8 @@ def apply_environment(job: PytestJob) -> None:
     """Set what suites and plugins expect in a worker's process before anything is imported."""
     sys.path[:] = job.sys_path
     os.chdir(job.directory)
+    os.environ.clear()
+    os.environ.update(job.environment)
     given = job.worker_input
     os.environ["PYTEST_XDIST_TESTRUNUID"] = str(given["testrunuid"])
     os.environ["PYTEST_XDIST_WORKER"] = str(given["workerid"])
