@@ -6,33 +6,27 @@ happen to come from elsewhere. `RunRecorder` keeps what the farm's own reports n
 
 from __future__ import annotations
 
-import os
-import secrets
-import sys
-import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from snapfarm.blueprint import Blueprint
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
-from snapfarm.errors import UserError
+from snapfarm.errors import LaunchError, UserError
 from snapfarm.farm import Farm, Limits
 from snapfarm.happenings import Died, KillReason
 from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
-from snapfarm.node import NodeManager, WorkerNode
 from snapfarm.recorder import RunRecorder
 from snapfarm.replay import Replay
 from snapfarm.report import terminal
-from snapfarm.telling import Teller
+from snapfarm.telling import Readiness, Teller
 from snapfarm_worker import junit, plain, wire
 from snapfarm_worker.blackbox import RUNNING
-from snapfarm_worker.items import nodeid_of
-from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
+from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,11 +37,9 @@ if TYPE_CHECKING:
     from snapfarm.broadcast import Frames
     from snapfarm.config import FarmConfig
     from snapfarm.golden import GoldenResult
+    from snapfarm.node import WorkerNode
+    from snapfarm_worker.jobs import WorkerSpec
     from snapfarm_worker.wire import FromWorker
-
-#: Most seconds between two pulses of a worker; several must fit into the time of silence.
-_PULSE = 1.0
-_PULSES_IN_SILENCE = 4
 
 
 class FarmSession:
@@ -61,28 +53,24 @@ class FarmSession:
         sys_path: tuple[str, ...],
     ) -> None:
         self._config = config
-        #: The import path that workers start from: ours, before conftests changed it.
-        self._sys_path = sys_path
         self._settings = farm_config
         self._workers = workers
         self._testrun = str(_option(config, "testrunuid") or uuid.uuid4().hex)
         self._recorder = RunRecorder(workers, farm_config.dist)
-        self._nodes: dict[str, WorkerNode] = {}
-        self._node_manager = NodeManager(config, self._testrun)
+        self._blueprint = Blueprint(config, farm_config, workers, self._testrun, sys_path)
+        self._nodes = self._blueprint.nodes
         self._teller = Teller(config)
+        self._readiness = Readiness(self._teller, workers)
         self._replay = Replay(config, self._testrun)
-        #: Workers that hold all databases, and when the last of them said so.
-        self._ready: set[str] = set()
-        self._ready_at = 0.0
         self._collected = False
-        self._announced = False
         #: Workers whose pytest session came to an end of its own.
         self._ended: set[str] = set()
         #: What shall end the run once the workers have: raised from the run loop.
         self._verdict: BaseException | None = None
+        #: Whether pytest itself, or a plugin, failed in a worker.
+        self._failed = False
         #: Whether a hook of this process failed: then nothing is replayed any more.
         self._broken = False
-        self._began = time.monotonic()
         self._folder: RunFolder | None = None
         self._hub: Hub | None = None
         self._farm: Farm | None = None
@@ -113,7 +101,7 @@ class FarmSession:
         self._folder = RunFolder()
         self._hub = Hub(
             self._folder.path,
-            lambda spec: LocalWorker(spec, self._settings.start_method),
+            self._start_worker,
             expected=self._workers,
             silence=self._settings.heartbeat_timeout,
         )
@@ -127,11 +115,18 @@ class FarmSession:
             start=self._settings.start_timeout,
             stop=self._settings.stop_timeout,
         )
-        self._farm = Farm(self._hub, dispatcher, self, limits)
-        self._began = time.monotonic()
+        self._readiness = Readiness(self._teller, self._workers)
+        self._farm = Farm(self._hub, dispatcher, self, limits, reruns=self._is_rerun)
         self._config.hook.pytest_xdist_setupnodes(config=self._config, specs=[])
         self._farm.start(self._workers)
         self._serve_databases(self._hub)
+
+    def _start_worker(self, spec: WorkerSpec) -> LocalWorker:
+        try:
+            return LocalWorker(spec, self._settings.start_method)
+        except LaunchError as error:
+            self._recorder.not_started(spec.worker, error)
+            raise
 
     def _serve_databases(self, hub: Hub) -> None:
         if not self._settings.golden:
@@ -212,6 +207,10 @@ class FarmSession:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> object:
         """Leave no process and no file behind, whatever ended the session."""
+        if self._failed:
+            # Not by way of the run loop: after an internal error pytest shows no failures, which
+            # is right only where the process that has them is the one that failed.
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         try:
             result = yield
             self._remember_nodeids()
@@ -247,41 +246,7 @@ class FarmSession:
         folder, hub = self._folder, self._hub
         if folder is None or hub is None:
             raise RuntimeError("a worker was asked for before the session started")
-        node = WorkerNode(
-            worker,
-            self._config,
-            {
-                "workerid": worker,
-                "workercount": self._workers,
-                "testrunuid": self._testrun,
-                "mainargv": list(sys.argv),
-            },
-            self._node_manager,
-        )
-        self._nodes[worker] = node
-        self._config.hook.pytest_configure_node(node=node)
-        factory = getattr(self._config, "_tmp_path_factory", None)
-        base_temp = None if factory is None else str(factory.getbasetemp() / f"popen-{worker}")
-        given = self._config.invocation_params
-        return WorkerSpec(
-            worker=worker,
-            files=WorkerFiles(str(folder.path), worker),
-            control=hub.control,
-            broadcast=hub.news,
-            coordinator=os.getpid(),
-            pulse=min(_PULSE, self._settings.heartbeat_timeout / _PULSES_IN_SILENCE),
-            sensors=self._settings.sensors == "on",
-            token=secrets.token_hex(16),
-            job=PytestJob(
-                args=tuple(os.fspath(arg) for arg in given.args),
-                plugins=tuple(plugin for plugin in given.plugins or () if isinstance(plugin, str)),
-                directory=str(given.dir),
-                worker_input=node.workerinput,
-                base_temp=base_temp,
-                sys_path=self._sys_path,
-                prog=Path(sys.argv[0]).name,
-            ),
-        )
+        return self._blueprint.specify(worker, folder.path, hub)
 
     def order(self, worker: str, keys: tuple[str, ...], flush: bool) -> tuple[wire.Message, Frames]:
         """Return the order to run items that the worker has collected."""
@@ -330,8 +295,7 @@ class FarmSession:
                 pass
 
     def _became_ready(self, worker: str) -> None:
-        self._ready.add(worker)
-        self._ready_at = time.monotonic()
+        self._readiness.add(worker)
         self._announce_ready()
 
     def _worker_collected(self, node: WorkerNode, message: wire.Collected) -> None:
@@ -344,7 +308,7 @@ class FarmSession:
         self._config.hook.pytest_xdist_node_collection_finished(
             node=node, ids=[nodeid_of(key) for key in keys]
         )
-        errors = self._session.testsfailed
+        errors = self._replay.collect_errors
         if message.errors and not self._config.getoption("continue_on_collection_errors"):
             plural = "s" if errors != 1 else ""
             self._end(self._session.Interrupted(f"{errors} error{plural} during collection"))
@@ -371,26 +335,26 @@ class FarmSession:
             self._end(pytest.UsageError(prefix + message.message))
         elif message.stage == "pytest":
             self._replay.internal_error(worker, message.message)
-            self._end(
-                pytest.exit.Exception(
-                    f"an internal error in worker {worker}",
-                    returncode=pytest.ExitCode.INTERNAL_ERROR,
-                )
-            )
+            self._failed = True
+            self._end(pytest.exit.Exception(f"an internal error in worker {worker}"))
+
+    def _is_rerun(self, key: str, died: Died, seconds: float) -> bool:
+        """Return whether a plugin wants an item that killed its worker to run again."""
+        if self._broken:
+            return False
+        node, limit = self._nodes[died.worker], self._settings.test_timeout
+        return self._replay.is_rerun(node, key, died, seconds=seconds, limit=limit)
 
     def crashed(self, key: str, died: Died, seconds: float) -> None:
-        """Report an item that killed its worker: this is its outcome."""
+        """Report an item that killed its worker: its outcome, unless it runs again."""
         if self._broken:
             return
         self._announce_ready(now=True)
-        self._replay.crashed(
-            self._nodes[died.worker],
-            key,
-            died,
-            seconds=seconds,
-            limit=self._settings.test_timeout,
-        )
-        self._recorder.crashed(nodeid_of(key), died, seconds)
+        node, limit = self._nodes[died.worker], self._settings.test_timeout
+        if self._replay.crashed(node, key, died, seconds=seconds, limit=limit):
+            self._recorder.crashed(nodeid_of(key), died, seconds)
+        else:
+            self._recorder.notice(f"{died.worker}: {nodeid_of(key)} killed it, and runs again")
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Tell plugins that a worker is gone, and keep what it said about its end."""
@@ -428,20 +392,8 @@ class FarmSession:
     # ------------------------------------------------------------ telling
 
     def _announce_ready(self, *, now: bool = False) -> None:
-        """Say once how many workers are ready: all of them, or those that are when results come."""
-        if self._announced or not (now or (self._collected and self._all_ready)):
-            return
-        self._announced = True
-        verified = len(self._ready) if self._goldens else None
-        seconds = self._ready_at - self._began
-        count = len(self._replay.indexes)
-        self._teller.say(
-            terminal.ready_line(len(self._ready), self._workers, seconds, verified, count)
-        )
-
-    @property
-    def _all_ready(self) -> bool:
-        return len(self._ready) >= self._workers
+        items = len(self._replay.indexes) if self._collected else None
+        self._readiness.say(items, databases=bool(self._goldens), now=now)
 
     def _running_farm(self) -> Farm:
         if self._farm is None:

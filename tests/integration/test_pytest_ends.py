@@ -139,6 +139,16 @@ ENDS = {
         shows_of_workers="ValueError: broken",
         same_counts=False,
     ),
+    "internal error at the end of workers": End(
+        exit_code=3,
+        tests="def test_it(): assert 0, 'a failure of its own'\n",
+        conftest=_conftest(
+            "pytest_sessionfinish(session)", "if in_worker: raise ValueError('broken')"
+        ),
+        shows="test_it.py:1: AssertionError",
+        shows_of_workers="INTERNALERROR> [gw",
+        same_counts=False,
+    ),
     "internal error while replaying": End(
         exit_code=3,
         conftest=_conftest(
@@ -176,7 +186,11 @@ ENDS = {
 }
 
 #: Ends at which plain pytest does not end so, because there are no workers.
-_OF_WORKERS = {"internal error while configuring workers", "usage error in workers alone"}
+_OF_WORKERS = {
+    "internal error while configuring workers",
+    "internal error at the end of workers",
+    "usage error in workers alone",
+}
 
 
 @pytest.mark.parametrize("name", ENDS)

@@ -36,3 +36,7 @@ def test_farm_without_databases_imports_no_builder_and_no_store() -> None:
 )
 def test_naming_a_golden_database_imports_no_builder(module: str) -> None:
     assert module not in _imported(_HANDLE)
+
+
+def test_a_worker_pool_does_without_pytest() -> None:
+    assert "pytest" not in _imported("from snapfarm import WorkerPool; WorkerPool")

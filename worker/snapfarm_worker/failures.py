@@ -27,9 +27,9 @@ def pack_failure(index: int, error: BaseException, codec: Codec) -> tuple[CallFa
         text = f"{kind.__qualname__} (its traceback can't be shown)\n"
     failure = CallFailure(
         index=index,
-        type=sendable(f"{kind.__module__}.{kind.__qualname__}"),
-        message=sendable(_message(error)),
-        traceback=sendable(text),
+        type=f"{kind.__module__}.{kind.__qualname__}",
+        message=_message(error),
+        traceback=text,
         frames=len(parcel),
     )
     return failure, parcel
@@ -78,8 +78,3 @@ def _message(error: BaseException) -> str:
         return str(error)
     except BaseException as raised:
         return f"<str() of it raised {type(raised).__qualname__}>"
-
-
-def sendable(text: str) -> str:
-    """Return a text as a message can hold it: lone surrogates, of file names say, are escaped."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -7,13 +7,12 @@ terminal.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import os
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -24,6 +23,7 @@ from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.itemqueue import ItemQueue
 from snapfarm_worker.jobs import PytestJob
+from snapfarm_worker.keys import unique_keys
 from snapfarm_worker.trim import trimmed
 from snapfarm_worker.wire import CollectedItem, ItemStarted, Message, RingReset, ToWorker
 
@@ -49,6 +49,8 @@ def apply_environment(job: PytestJob) -> None:
     """Set what suites and plugins expect in a worker's process before anything is imported."""
     sys.path[:] = job.sys_path
     os.chdir(job.directory)
+    os.environ.clear()
+    os.environ.update(job.environment)
     given = job.worker_input
     os.environ["PYTEST_XDIST_TESTRUNUID"] = str(given["testrunuid"])
     os.environ["PYTEST_XDIST_WORKER"] = str(given["workerid"])
@@ -360,21 +362,6 @@ class ItemRunner:
             )
         )
         return result
-
-
-def unique_keys(nodeids: Iterable[str]) -> list[str]:
-    """Return a key for each node id: itself, or with a counter where one occurs again."""
-    seen: collections.Counter[str] = collections.Counter()
-    keys = []
-    for nodeid in nodeids:
-        seen[nodeid] += 1
-        keys.append(nodeid if seen[nodeid] == 1 else f"{nodeid}\x00{seen[nodeid]}")
-    return keys
-
-
-def nodeid_of(key: str) -> str:
-    """Return the node id in an item's key."""
-    return key.partition("\x00")[0]
 
 
 def _described(value: object, path: str) -> object:

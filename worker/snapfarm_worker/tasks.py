@@ -31,7 +31,7 @@ from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.courier import give_back_freed_memory, keep_freed_memory
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.errors import ParcelError, RingError
-from snapfarm_worker.failures import pack_failure, sendable
+from snapfarm_worker.failures import pack_failure
 from snapfarm_worker.findings import LaneFindings
 from snapfarm_worker.jobs import EXIT_FAILED, TaskJob
 from snapfarm_worker.link import Link
@@ -383,10 +383,7 @@ class Lane:
             if what:
                 values[index] = None
                 kind = f"{type(value).__module__}.{type(value).__qualname__}"
-                failure = CallFailure(
-                    index, sendable(kind), sendable(what), "", frames=0, unshipped=True
-                )
-                failures.append((failure, []))
+                failures.append((CallFailure(index, kind, what, "", 0, unshipped=True), []))
         return codec.pack(values)
 
 

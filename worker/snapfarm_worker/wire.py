@@ -51,6 +51,7 @@ import msgspec
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.errors import ProtocolError
 from snapfarm_worker.snapshot import Manifest
+from snapfarm_worker.texts import readable_data
 
 #: Version of the protocol; both sides must have the same.
 #: 1  first version
@@ -380,8 +381,15 @@ _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker
 
 
 def encode(message: Message) -> bytes:
-    """Return the frame of a message."""
-    return _encoder.encode(message)
+    """Return the frame of a message.
+
+    A lone surrogate in a text (a file name that is not UTF-8, a reason that a test gives) travels
+    as its escape: people read it. What must be exact, keys above all, never holds one.
+    """
+    try:
+        return _encoder.encode(message)
+    except UnicodeEncodeError:
+        return _encoder.encode(readable_data(msgspec.to_builtins(message, builtin_types=(bytes,))))
 
 
 def decode_from_worker(frame: bytes | memoryview) -> FromWorker:

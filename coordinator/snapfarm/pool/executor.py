@@ -199,12 +199,12 @@ class WorkerPool(Executor):
             feed.begin()
         return cast("Generator[_T, None, None]", results(feed, deadline))
 
-    def submit_chunk(self, chunk: Chunk) -> None:
+    def submit_chunk(self, chunk: Chunk, *, continuing: bool = False) -> None:
         """Take a chunk; `submit` and `map` make them."""
         # Counted first: the manager must not be quicker.
         self._manager.tally.count("submitted", len(chunk.calls))
         try:
-            self._manager.submit(chunk)
+            self._manager.submit(chunk, continuing=continuing)
         except BaseException:
             self._manager.tally.count("submitted", -len(chunk.calls))
             raise

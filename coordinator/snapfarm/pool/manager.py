@@ -124,12 +124,17 @@ class PoolManager:
         """Why the pool is broken; empty if it is not."""
         return self._broken
 
-    def submit(self, chunk: Chunk) -> None:
-        """Take a chunk. Raises PoolBroken, or RuntimeError once the pool was shut down."""
+    def submit(self, chunk: Chunk, *, continuing: bool = False) -> None:
+        """Take a chunk. Raises PoolBroken, or RuntimeError once the pool was shut down.
+
+        With `continuing` it belongs to what was submitted before, and is also taken while the pool
+        is closing, unless that is to be cancelled.
+        """
         with self._lock:
             if self._state is PoolState.BROKEN:
                 raise PoolBroken(self._broken)
-            if self._state is not PoolState.OPEN:
+            closing = continuing and self._state is PoolState.CLOSING and not self._cancel
+            if self._state is not PoolState.OPEN and not closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._commands.append(chunk)
             self._hub.wake()

@@ -33,8 +33,11 @@ _CHUNKS_PER_THREAD = 3
 class Submitter(Protocol):
     """What takes chunks: the pool."""
 
-    def submit_chunk(self, chunk: Chunk) -> None:
-        """Take a chunk. Raises PoolBroken or RuntimeError."""
+    def submit_chunk(self, chunk: Chunk, *, continuing: bool = False) -> None:
+        """Take a chunk. Raises PoolBroken, and RuntimeError once the pool was shut down.
+
+        With `continuing` it belongs to a map that began before, and runs to its end.
+        """
 
 
 class Feed:
@@ -76,6 +79,7 @@ class Feed:
         self._taken = 0
         self._in_flight = 0
         self._exhausted = False
+        self._filling = False
         self._size = 1 if chunksize is None else chunksize
         #: What the iterables, or sending, have raised: it comes in its turn, after the results of
         #: the calls before it.
@@ -90,6 +94,9 @@ class Feed:
     def fill(self) -> None:
         """Send chunks until the window is full."""
         with self._lock:
+            if self._filling:
+                return  # a chunk was so quick that its end is told while the next one is made
+            self._filling = True
             try:
                 while not self._exhausted and self._has_room():
                     calls = self._next_calls()
@@ -97,6 +104,8 @@ class Feed:
                         self._send(calls)
             except Exception as error:
                 self._error, self._exhausted = error, True
+            finally:
+                self._filling = False
 
     def _has_room(self) -> bool:
         if self._buffersize is not None:
@@ -142,11 +151,12 @@ class Feed:
             single=False,
             now=time.monotonic(),
         )
+        self._pool.submit_chunk(chunk, continuing=self.by_itself and self._taken > 0)
         self._taken += len(calls)
         self._in_flight += 1
         self.chunks.append(chunk)
+        # Called at once if it has its outcomes already; the lock is this thread's own.
         chunk.future.add_done_callback(functools.partial(self._done, chunk))
-        self._pool.submit_chunk(chunk)
         # Let the pool's thread send it, rather than when this one has made all others.
         time.sleep(0)
 

@@ -15,7 +15,6 @@ import msgspec
 
 from snapfarm.errors import TaskUnshippable
 from snapfarm_worker.errors import ParcelError
-from snapfarm_worker.failures import sendable
 from snapfarm_worker.parcels import Codec, Parcel
 
 #: Stands for an outcome that is not known yet.
@@ -166,7 +165,7 @@ def pack_function(codec: Codec, function: object, number: int) -> Shipped:
     """Return a function on its way. Raises TaskUnshippable, which names the part at fault."""
     name = str(getattr(function, "__qualname__", None) or type(function).__qualname__)
     try:
-        return Shipped(f"f{number}", sendable(name), codec.pack(function))
+        return Shipped(f"f{number}", name, codec.pack(function))
     except ParcelError as error:
         raise TaskUnshippable(f"the function {name!r} can't be shipped: {error}") from error
 
