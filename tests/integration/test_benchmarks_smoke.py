@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from benchmarks import render
-from benchmarks.model import Bar, Column, Result, Table, below, faster
+from benchmarks.model import Bar, Column, Result, Table, below, faster, more
 from benchmarks.options import Document, Options
 from benchmarks.reset import VARIANTS
 
@@ -112,6 +112,23 @@ def test_a_bar_compares_round_by_round() -> None:
     (limit,) = below("quick", 50e-6, [100e-6])
     assert str(limit) == "bar: quick: MISSED 0.50x (required 1x; 100 us of 50 us)"
     assert faster("ours", 2.0, [], []) == ()
+
+
+def test_a_bar_of_rates_wants_more() -> None:
+    (bar,) = more("ours", 1.0, ours=[2000.0, 4000.0, 9.0], peers=[1000.0, 2000.0, 9000.0])
+    assert (bar.reached, bar.met) == (2.0, True)
+    assert str(bar) == "bar: ours: met 2.00x (required 1x; 2,000/s against 2,000/s)"
+    assert more("ours", 1.0, [], []) == ()
+
+
+def test_the_best_rate_is_the_most_and_errors_are_added() -> None:
+    columns = (Column("a", "1000/s"), Column("errors", "in all"))
+    table = Table("t", "A table", "Note.", columns, {})
+    for rate, errors in ((1000.0, 0), (3000.0, 2), (2000.0, 1)):
+        table.add("row", "a", rate)
+        table.add("row", "errors", errors)
+    shown = render.text(Result("name", (table,), ()))
+    assert shown.splitlines()[2].split() == ["row", "2.00", "(3.00)", "3"]
 
 
 def test_a_table_shows_medians_and_the_least() -> None:
