@@ -17,6 +17,7 @@ import concurrent.futures
 import importlib
 import importlib.util
 import multiprocessing
+import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -172,8 +173,7 @@ class _Multiprocess:
 class _Client(Protocol):
     """What is used of dask's client, which brings no types."""
 
-    def submit(self, function: object, value: int, *, pure: bool) -> object: ...
-    def map(self, function: object, values: object, *, pure: bool) -> list[object]: ...
+    def submit(self, function: object, *args: object, pure: bool) -> object: ...
     def gather(self, futures: list[object]) -> list[object]: ...
 
 
@@ -189,10 +189,15 @@ class _Dask:
     def in_chunks(self, task: Task, values: Sequence[int], size: int | None) -> list[int]:
         """Submit lists of values: dask has no chunks of its own."""
         size = size or 1
-        parts = [values[at : at + size] for at in range(0, len(values), size)]
-        futures = self._client.map(partial(runner_tasks.each, task.theirs), parts, pure=False)
-        found = cast("list[list[int]]", self._client.gather(futures))
-        return [result for part in found for result in part]
+        # As a part of the function, and results as bytes: lists are taken apart element by element,
+        # which costs dask 25 us for each.
+        parts = [
+            partial(runner_tasks.each_packed, task.theirs, values[at : at + size])
+            for at in range(0, len(values), size)
+        ]
+        futures = [self._client.submit(part, pure=False) for part in parts]
+        packed = cast("list[bytes]", self._client.gather(futures))
+        return [result for each in packed for result in pickle.loads(each)]
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Load(msgspec.Struct, frozen=True):
     rounds: int
     #: Rounds before those, which are not recorded.
     warm_up: int = 1
-    #: Runs in a row, whose median is one sample.
+    #: Runs in a row, whose median is one sample; one where each call is submitted by itself.
     in_a_row: int = 1
     note: str = ""
     #: Whether the pool has to reach what ProcessPoolExecutor does.
@@ -103,7 +103,8 @@ _NOTE = (
     "Tasks per second on 2 workers, from the first call to the last result in a list. A row names "
     "the chunk size with the runner's best median, which bars compare. *One by one*: `submit` "
     "(`apply_async`) for each, {singles} of them. *Automatic*: what the runner chooses, where it "
-    "does. Dask has no chunks: its tasks are given lists. Every result is checked."
+    "does. Dask has no chunks: its tasks get lists, and return theirs pickled. All results are "
+    "checked."
 )
 
 
@@ -119,7 +120,7 @@ class Stage(msgspec.Struct, frozen=True):
         keys = self.keys[: load.singles if size == ONE else load.calls]
         expected = [self.codes[key] for key in keys] if load.task == runners.QUERY else keys
         samples = []
-        for _ in range(load.in_a_row):
+        for _ in range(1 if size == ONE else load.in_a_row):
             began = perf_counter()
             if size == ONE:
                 found = self.runner.one_by_one(load.task, keys)
