@@ -173,7 +173,9 @@ class Link:
                     if isinstance(socket, int):
                         os._exit(EXIT_ORPHANED)
                     for message, payload in self._drain(socket):
-                        self._take(message, payload)
+                        # A repair may come after the broadcast that it was to repair.
+                        if not isinstance(message, wire.Chunk):
+                            self._take(message, payload)
                 self._parent.check()
         except Exception:
             if not self._stop.is_set():
