@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 import msgspec
 
+from snapfarm.config_values import checked
 from snapfarm.errors import ConfigError, PoolBroken, TaskUnshippable
 from snapfarm.golden.arguments import checked_name
 from snapfarm.golden.handle import Golden
@@ -104,6 +105,9 @@ class WorkerPool(Executor):
                 "heartbeat_timeout": heartbeat_timeout,
             }
         )
+        if on_progress is not None and not callable(on_progress):
+            raise ConfigError(f"WorkerPool: on_progress: expected a callable, got {on_progress!r}")
+        checked("WorkerPool: progress", progress, bool)
         self._settings = settings
         self._goldens = _goldens(golden)
         self._names = task_names(tasks)
@@ -346,6 +350,8 @@ def _renamed(golden: Golden, name: object) -> Golden:
 def _packed_initializer(
     initializer: Callable[..., object] | None, initargs: tuple[object, ...]
 ) -> tuple[bytes, ...] | None:
+    if not isinstance(initargs, Iterable):
+        raise ConfigError(f"WorkerPool: initargs: expected a tuple, got {initargs!r}")
     if initializer is None:
         return None
     if not callable(initializer):
