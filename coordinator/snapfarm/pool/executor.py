@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn, TypeVar, overload
 
 import msgspec
 
@@ -150,7 +150,13 @@ class WorkerPool(Executor):
 
     # ------------------------------------------------------------ tasks
 
-    def submit(self, fn: Callable[..., _T] | str, /, *args: object, **kwargs: object) -> Future[_T]:
+    @overload
+    def submit(self, fn: Callable[..., _T], /, *args: object, **kwargs: object) -> Future[_T]: ...
+    @overload
+    def submit(self, fn: str, /, *args: object, **kwargs: object) -> Future[object]: ...
+    def submit(
+        self, fn: Callable[..., object] | str, /, *args: object, **kwargs: object
+    ) -> Future[_T] | Future[object]:
         """Run `fn(conn, *args, **kwargs)` on a worker; return the future of what it returns.
 
         Raises TaskUnshippable for what can't travel, PoolBroken, and RuntimeError after `shutdown`.
@@ -167,16 +173,34 @@ class WorkerPool(Executor):
             now=time.monotonic(),
         )
         self.submit_chunk(chunk)
-        return cast("Future[_T]", chunk.future)
+        return chunk.future
 
+    @overload
     def map(
         self,
-        fn: Callable[..., _T] | str,
+        fn: Callable[..., _T],
         *iterables: Iterable[object],
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
-    ) -> Generator[_T, None, None]:
+    ) -> Generator[_T, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: str,
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Generator[object, None, None]: ...
+    def map(
+        self,
+        fn: Callable[..., object] | str,
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Generator[_T, None, None] | Generator[object, None, None]:
         """Yield `fn(conn, *args)` for the arguments in the iterables, in order.
 
         `timeout` counts from this call, in seconds. Without `chunksize` the pool finds one. With
@@ -201,7 +225,7 @@ class WorkerPool(Executor):
         )
         if iterables:
             feed.begin()
-        return cast("Generator[_T, None, None]", results(feed, deadline))
+        return results(feed, deadline)
 
     def submit_chunk(self, chunk: Chunk, *, continuing: bool = False) -> None:
         """Take a chunk; `submit` and `map` make them."""
