@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -96,3 +99,30 @@ def test_progress_is_told_of_the_last_call_and_survives_its_follower(
     teller.changed()
     assert len(seen) == 2
     assert "on_progress failed" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_is_shown_on_a_terminal_and_gone_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    tally = Tally(1)
+    teller = progress_of(tally, None, bar=True)
+    tally.count("submitted", 2)
+    tally.count("done")
+    teller.changed()
+    tally.count("failed")
+    teller.changed()
+    shown = terminal.getvalue()
+    assert "2/2" in shown
+    assert "1 failed" in shown
+    assert threading.active_count() == 1
+    # A change after the end brings no other one.
+    teller.changed()
+    assert terminal.getvalue() == shown
