@@ -79,6 +79,10 @@ class Script:
 
     def end(self) -> tuple[int, str, str]:
         """Wait for its end; return exit status, output and errors. Nothing of it is left."""
+        self.process.wait(LIMIT)
+        if self.process.returncode != -signal.SIGKILL:
+            # Neither a janitor nor anybody else has to come and clean up.
+            assert list((self.folder / "tmp").iterdir()) == []
         output, errors = self.process.communicate(timeout=LIMIT)
         _gone, left = psutil.wait_procs(list(self._started), timeout=10)
         assert left == [], f"{left}\n{output}\n{errors}"

@@ -12,10 +12,11 @@ import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn, TypeVar, overload
 
 import msgspec
 
+from snapfarm.config_values import checked
 from snapfarm.errors import ConfigError, PoolBroken, TaskUnshippable
 from snapfarm.golden.arguments import checked_name
 from snapfarm.golden.handle import Golden
@@ -104,6 +105,9 @@ class WorkerPool(Executor):
                 "heartbeat_timeout": heartbeat_timeout,
             }
         )
+        if on_progress is not None and not callable(on_progress):
+            raise ConfigError(f"WorkerPool: on_progress: expected a callable, got {on_progress!r}")
+        checked("WorkerPool: progress", progress, bool)
         self._settings = settings
         self._goldens = _goldens(golden)
         self._names = task_names(tasks)
@@ -148,7 +152,13 @@ class WorkerPool(Executor):
 
     # ------------------------------------------------------------ tasks
 
-    def submit(self, fn: Callable[..., _T] | str, /, *args: object, **kwargs: object) -> Future[_T]:
+    @overload
+    def submit(self, fn: Callable[..., _T], /, *args: object, **kwargs: object) -> Future[_T]: ...
+    @overload
+    def submit(self, fn: str, /, *args: object, **kwargs: object) -> Future[object]: ...
+    def submit(
+        self, fn: Callable[..., object] | str, /, *args: object, **kwargs: object
+    ) -> Future[_T] | Future[object]:
         """Run `fn(conn, *args, **kwargs)` on a worker; return the future of what it returns.
 
         Raises TaskUnshippable for what can't travel, PoolBroken, and RuntimeError after `shutdown`.
@@ -165,16 +175,34 @@ class WorkerPool(Executor):
             now=time.monotonic(),
         )
         self.submit_chunk(chunk)
-        return cast("Future[_T]", chunk.future)
+        return chunk.future
 
+    @overload
     def map(
         self,
-        fn: Callable[..., _T] | str,
+        fn: Callable[..., _T],
         *iterables: Iterable[object],
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
-    ) -> Generator[_T, None, None]:
+    ) -> Generator[_T, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: str,
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Generator[object, None, None]: ...
+    def map(
+        self,
+        fn: Callable[..., object] | str,
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Generator[_T, None, None] | Generator[object, None, None]:
         """Yield `fn(conn, *args)` for the arguments in the iterables, in order.
 
         `timeout` counts from this call, in seconds. Without `chunksize` the pool finds one. With
@@ -200,7 +228,7 @@ class WorkerPool(Executor):
         )
         if iterables:
             feed.begin()
-        return cast("Generator[_T, None, None]", results(feed, deadline))
+        return results(feed, deadline)
 
     def submit_chunk(self, chunk: Chunk, *, continuing: bool = False) -> None:
         """Take a chunk; `submit` and `map` make them."""
@@ -349,6 +377,8 @@ def _renamed(golden: Golden, name: object) -> Golden:
 def _packed_initializer(
     initializer: Callable[..., object] | None, initargs: tuple[object, ...]
 ) -> tuple[bytes, ...] | None:
+    if not isinstance(initargs, Iterable):
+        raise ConfigError(f"WorkerPool: initargs: expected a tuple, got {initargs!r}")
     if initializer is None:
         return None
     if not callable(initializer):

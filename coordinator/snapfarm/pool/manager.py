@@ -110,6 +110,7 @@ class PoolManager:
         #: Why workers failed or died, in order, each text once.
         self._words: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="farm-pool", daemon=True)
+        self._ended = threading.Event()
         self._folder: RunFolder | None = None
 
     # ------------------------------------------------------------ from any thread
@@ -157,8 +158,11 @@ class PoolManager:
 
     def join(self) -> None:
         """Wait until the thread has ended; in that thread (a future's callback) there's no wait."""
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        # A forked process has no such thread.
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            # Not by the thread's own join(): once Ctrl-C has interrupted that, Python up to 3.12
+            # takes the thread for ended.
+            self._ended.wait()
 
     def _wake(self) -> None:
         with self._lock:
@@ -237,6 +241,7 @@ class PoolManager:
                 self._fail_all(self._broken or self._kill or "the pool was shut down")
                 if self.on_end is not None:
                     self.on_end(self)
+                self._ended.set()
 
     def _take_commands(self) -> None:
         added = self._to_add

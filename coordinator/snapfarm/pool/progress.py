@@ -78,6 +78,8 @@ class _TerminalBar:
         from rich.progress import Progress as Bar
 
         if self._bar is None or self._task is None:
+            if progress.ended >= progress.submitted:
+                return  # it was shown to its end
             self._bar = Bar(
                 "{task.description}",
                 BarColumn(),
