@@ -250,7 +250,8 @@ class PersistentRing:
             assert ring is not None
             ring.arrived()
             self._arriving -= 1
-            self._settle()
+            if not self._settle():
+                settling.try_later(self._settle)
 
     def welcome(self, conn: sqlite3.Connection, member: Member | None) -> None:
         """Take a new connection in. Raises RingError if its end could not be noticed."""

@@ -175,6 +175,8 @@ class Ring:
             self._check_not_closed()
             if self._state is _State.WAITING:
                 self._restore(self._load())
+                # It may hold the image, which has done its duty.
+                self._load = _loaded
                 self._state = _State.OPEN
 
     def expect(self) -> str:
@@ -398,3 +400,7 @@ class Ring:
         if self.kind is RingKind.PRIVATE:
             return "file:farm-private?mode=memory"
         return FORMS[self.kind].format(f"{self._key}-g{generation}" if generation else self._key)
+
+
+def _loaded() -> Snapshot:
+    raise RingError("a ring is restored once: please report it")

@@ -33,8 +33,11 @@ _CHUNKS_PER_THREAD = 3
 class Submitter(Protocol):
     """What takes chunks: the pool."""
 
-    def submit_chunk(self, chunk: Chunk) -> None:
-        """Take a chunk. Raises PoolBroken or RuntimeError."""
+    def submit_chunk(self, chunk: Chunk, *, continuing: bool = False) -> None:
+        """Take a chunk. Raises PoolBroken, and RuntimeError once the pool was shut down.
+
+        With `continuing` it belongs to a map that began before, and runs to its end.
+        """
 
 
 class Feed:
@@ -60,28 +63,49 @@ class Feed:
         self._function = function
         #: Whether chunks follow without anybody taking results.
         self.by_itself = buffersize is None and all(hasattr(each, "__len__") for each in iterables)
-        calls = zip(*iterables, strict=False)
-        self._calls: Iterator[tuple[object, ...]] = iter(list(calls)) if self.by_itself else calls
+        if self.by_itself:
+            # The pool's thread takes from these: it must run no code of the user's, and what the
+            # user changes meanwhile is not to change the calls.
+            iterables = [each if type(each) in (range, tuple) else list(each) for each in iterables]
+        self._calls: Iterator[tuple[object, ...]] = zip(*iterables, strict=False)
         self._window = _CHUNKS_PER_THREAD * threads
         self._chunksize = chunksize
         self._buffersize = buffersize
+        #: So large a chunk leaves calls of a buffer for all threads.
+        self._share = _MOST_CALLS if buffersize is None else max(1, buffersize // threads)
         self._lock = threading.RLock()
         #: Chunks in order, from the first one whose results were not taken.
         self.chunks: collections.deque[Chunk] = collections.deque()
         self._taken = 0
         self._in_flight = 0
         self._exhausted = False
+        self._filling = False
         self._size = 1 if chunksize is None else chunksize
-        #: What the calls' own code raised while they were taken from the iterables.
+        #: What the iterables, or sending, have raised: it comes in its turn, after the results of
+        #: the calls before it.
         self._error: BaseException | None = None
 
+    def begin(self) -> None:
+        """Send the first chunks. Raises what the iterables and `submit` raise."""
+        self.fill()
+        if self._error is not None:
+            raise self._error
+
     def fill(self) -> None:
-        """Send chunks until the window is full. Raises what the iterables and `submit` raise."""
+        """Send chunks until the window is full."""
         with self._lock:
-            while not self._exhausted and self._has_room():
-                calls = self._next_calls()
-                if calls:
-                    self._send(calls)
+            if self._filling:
+                return  # a chunk was so quick that its end is told while the next one is made
+            self._filling = True
+            try:
+                while not self._exhausted and self._has_room():
+                    calls = self._next_calls()
+                    if calls:
+                        self._send(calls)
+            except Exception as error:
+                self._error, self._exhausted = error, True
+            finally:
+                self._filling = False
 
     def _has_room(self) -> bool:
         if self._buffersize is not None:
@@ -97,12 +121,15 @@ class Feed:
             waiting = sum(len(chunk.calls) for chunk in self.chunks)
             size = max(1, min(size, self._buffersize - waiting))
         calls: list[tuple[object, ...]] = []
-        for call in self._calls:
-            calls.append(call)
-            if len(calls) >= size:
-                break
-        else:
-            self._exhausted = True
+        try:
+            for call in self._calls:
+                calls.append(call)
+                if len(calls) >= size:
+                    break
+            else:
+                self._exhausted = True
+        except Exception as error:
+            self._error, self._exhausted = error, True
         return calls
 
     def _send(self, calls: Sequence[tuple[object, ...]]) -> None:
@@ -124,24 +151,27 @@ class Feed:
             single=False,
             now=time.monotonic(),
         )
+        self._pool.submit_chunk(chunk, continuing=self.by_itself and self._taken > 0)
         self._taken += len(calls)
         self._in_flight += 1
         self.chunks.append(chunk)
+        # Called at once if it has its outcomes already; the lock is this thread's own.
         chunk.future.add_done_callback(functools.partial(self._done, chunk))
-        self._pool.submit_chunk(chunk)
+        # Let the pool's thread send it, rather than when this one has made all others.
+        time.sleep(0)
 
     def _done(self, chunk: Chunk, _future: object) -> None:
         """Take note that a chunk has its outcomes; called by the pool's thread."""
         if self._chunksize is None and chunk.seconds:
             fitting = int(_TARGET * len(chunk.calls) / chunk.seconds)
-            self._size = max(1, min(fitting, len(chunk.calls) * _GROWTH, _MOST_CALLS))
+            self._size = max(1, min(fitting, len(chunk.calls) * _GROWTH, self._share))
         if not self.by_itself:
             return
         with self._lock:
             self._in_flight -= 1
             try:
                 self.fill()
-            except BaseException as error:  # whoever takes results is told
+            except BaseException as error:  # whatever it is, it is not the pool's thread's
                 self._error, self._exhausted = error, True
 
     def take(self, deadline: float | None) -> Chunk | None:
@@ -158,7 +188,7 @@ class Feed:
         chunk.future.result(left)
         with self._lock:
             self.chunks.popleft()
-        if not self.by_itself:
+        if not self.by_itself and self._buffersize is None:
             # Before the results are used, so that the workers are not idle meanwhile.
             self.fill()
         return chunk

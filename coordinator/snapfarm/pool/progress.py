@@ -58,7 +58,7 @@ class ProgressTeller:
         for follower in list(self._followers):
             try:
                 follower(progress)
-            except Exception:
+            except BaseException:
                 # Telling of progress never breaks a pool.
                 self._followers.remove(follower)
                 sys.stderr.write("snapfarm: on_progress failed, it is not called any more:\n")
