@@ -154,6 +154,14 @@ def test_it():
         return  # into pytest, which goes on as if it were the worker
     os.wait()
 
+def test_while_the_other_thread_takes_an_order(request):
+    lock = request.config.pluginmanager.get_plugin("farm-items")._queue._lock
+    lock.acquire()
+    if os.fork() == 0:
+        return  # with a lock that nobody will ever release
+    lock.release()
+    os.wait()
+
 def test_dies_after():
     if os.fork() == 0:
         return
@@ -168,7 +176,7 @@ def test_a_forked_child_that_returns_into_pytest_is_no_second_worker(tmp_path: P
     outcomes = run.outcomes
     assert outcomes.pop("test_a.py::test_dies_after") == "crashed"
     assert set(outcomes.values()) == {"passed"}
-    assert len(outcomes) == 5
+    assert len(outcomes) == 6
 
 
 LEFTOVERS = {

@@ -259,6 +259,7 @@ class ItemRunner:
         try:
             return (yield)
         finally:
+            self._link.end_if_forked()
             if nextitem is not None and not self._queue.keep_successor():
                 item.session._setupstate.teardown_exact(None)  # noqa: SLF001  # as pytest does
 
@@ -273,6 +274,7 @@ class ItemRunner:
 
     def _tell_stop(self, session: pytest.Session, key: str = "", reports: bytes = b"") -> None:
         """Tell once that the session stops, with what is known of the item that still runs."""
+        self._link.end_if_forked()
         if not self._stopping:
             self._stopping = True
             stop, failed = session.shouldfail or session.shouldstop, bool(session.shouldfail)
