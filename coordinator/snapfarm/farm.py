@@ -174,14 +174,24 @@ class Farm:
                 self._hub.kill(worker, KillReason.ENDING)
             self._decide(dispatch.StopRequested(reason))
 
-    def abort(self) -> None:
-        """End the workers as Ctrl-C ends pytest: what runs is interrupted, fixtures torn down."""
+    def abort(self, again: Callable[[], bool]) -> None:
+        """End the workers as Ctrl-C ends pytest: what runs is interrupted, fixtures torn down.
+
+        Results that are on their way are taken. `again` is asked after each step: the first time
+        that it holds, workers are killed; the second time, KeyboardInterrupt is raised.
+        """
         self._stop_by = None
         self.stop("interrupted")
         for worker in self._hub.workers:
             self._hub.interrupt(worker)
+        killed = False
         while self._hub.workers:
             self.step(0.1)
+            if again():
+                if killed:
+                    raise KeyboardInterrupt
+                killed = True
+                self.kill("interrupted again")
 
     def kill(self, reason: str) -> None:
         """Stop, and end all workers in the next step, whatever they run."""

@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +23,7 @@ from snapfarm.errors import UserError
 from snapfarm.farm import Farm, Limits
 from snapfarm.happenings import Died, KillReason
 from snapfarm.hub import Hub
+from snapfarm.interrupts import Interrupts
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
 from snapfarm.node import NodeManager, WorkerNode
@@ -35,7 +37,7 @@ from snapfarm_worker.items import nodeid_of
 from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from warnings import WarningMessage
 
     import zmq
@@ -165,21 +167,20 @@ class FarmSession:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Replay what the workers report until all is done."""
-        farm = self._running_farm()
-        try:
-            while not farm.done:
-                farm.step()
-                self._obey()
-        except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            self._broken = not interrupted
-            if interrupted:
-                self._teller.say("interrupted: the workers are being ended")
-            farm.abort()
-            self._recorder.unrun(map(nodeid_of, farm.unrun), "the run was interrupted")
-            raise
-        if farm.unrun and not self._recorder.report.unrun:
-            self._recorder.unrun(map(nodeid_of, farm.unrun), self._stop_reason())
+        farm, hub = self._running_farm(), self._hub
+        if hub is None:
+            raise RuntimeError("the farm was used before the session started")
+        with Interrupts(hub.wake) as interrupts:
+            try:
+                while not farm.done:
+                    farm.step()
+                    self._obey()
+                    interrupts.check()
+            except BaseException as error:
+                self._abort(farm, interrupts, isinstance(error, KeyboardInterrupt))
+                raise
+            if farm.unrun and not self._recorder.report.unrun:
+                self._recorder.unrun(map(nodeid_of, farm.unrun), self._stop_reason())
         if self._verdict is not None:
             raise self._verdict
         if session.shouldfail:
@@ -187,6 +188,24 @@ class FarmSession:
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
         return True
+
+    def _abort(self, farm: Farm, interrupts: Interrupts, interrupted: bool) -> None:
+        """End the workers; whatever happens meanwhile, each item has an outcome or is named."""
+        self._broken = not interrupted
+        try:
+            if interrupted:
+                self._teller.say("interrupted: the workers are being ended")
+            farm.abort(interrupts.taken)
+        finally:
+            self._recorder.unrun(self._without_outcome(), "the run was interrupted")
+
+    def _without_outcome(self) -> Iterator[str]:
+        """Yield the node id of each item that was collected and of which nothing was recorded."""
+        recorded = Counter(item.nodeid for item in self._recorder.report.items)
+        for nodeid in map(nodeid_of, self._replay.indexes):
+            if not recorded[nodeid]:
+                yield nodeid
+            recorded[nodeid] -= 1
 
     def _obey(self) -> None:
         """Stop the farm when pytest, or a plugin, wants to stop.

@@ -90,6 +90,58 @@ def test_a_second_ctrl_c_does_not_wait_for_fixtures(tmp_path: Path) -> None:
         running.signal(signal.SIGINT)
         run = running.wait(GONE_WITHIN * 2)
     assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    assert run.outcomes == {}
+    assert run.unrun == [f"test_it.py::test_it[{n}]" for n in range(4)]
+
+
+#: Presses Ctrl-C in the coordinator, in the middle of handling one of many results.
+PRESS = """
+import os, signal
+
+pressed = []
+
+def pytest_runtest_logreport(report):
+    if "PYTEST_XDIST_WORKER" not in os.environ and report.when == "call" and not pressed:
+        pressed.append(report.nodeid)
+        for _ in range({times}):
+            os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_loses_no_test_and_no_result(tmp_path: Path, times: int) -> None:
+    suite = _suite(
+        tmp_path,
+        {
+            "conftest.py": PRESS.format(times=times),
+            "test_it.py": "import pytest\n"
+            "@pytest.mark.parametrize('n', range(300))\n"
+            "def test_it(n): pass\n",
+        },
+    )
+    run = suite.run()
+    assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt" in run.output
+    outcomes = run.outcomes
+    assert set(outcomes.values()) == {"passed"}
+    assert sorted([*outcomes, *run.unrun]) == sorted(f"test_it.py::test_it[{n}]" for n in range(300))
+
+
+def test_a_failing_hook_loses_no_test(tmp_path: Path) -> None:
+    suite = _suite(
+        tmp_path,
+        {
+            "conftest.py": "import os\n"
+            "def pytest_runtest_logreport(report):\n"
+            "    if 'PYTEST_XDIST_WORKER' not in os.environ: raise ValueError(report.nodeid)\n",
+            "test_it.py": "import pytest\n"
+            "@pytest.mark.parametrize('n', range(30))\n"
+            "def test_it(n): pass\n",
+        },
+    )
+    run = suite.run()
+    assert run.exit_code == pytest.ExitCode.INTERNAL_ERROR
+    assert len(run.items) + len(run.unrun) == 30
 
 
 def test_ctrl_c_reaches_a_test_that_ignores_it(tmp_path: Path) -> None:
