@@ -8,7 +8,7 @@ handled here.
 
 A process that ended is only declared dead when its messages have arrived. Its black box tells how
 many items it had finished, and its exit status whether it said goodbye, so the hub knows what is
-still to come, and gives up waiting for it after `_SETTLE` seconds.
+still to come, and gives up waiting for it after a second.
 """
 
 from __future__ import annotations
@@ -25,28 +25,14 @@ from pathlib import Path
 import zmq
 
 from snapfarm.broadcast import Broadcast, Frames
-from snapfarm.happenings import (
-    Arrived,
-    Died,
-    HubEvent,
-    KillReason,
-    Oddity,
-    Printed,
-    Silent,
-)
-from snapfarm.launch.output import OutputPipe, borrow, captured_tail, text_of
+from snapfarm.happenings import Arrived, HubEvent, KillReason, Oddity, Printed, Silent
 from snapfarm.launch.worker import WorkerProcess
+from snapfarm.peer import Peer
 from snapfarm_worker import blackbox, wire
 from snapfarm_worker.errors import ProtocolError
-from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL, WorkerFiles, WorkerSpec
+from snapfarm_worker.jobs import STACKS_SIGNAL, WorkerSpec
 from snapfarm_worker.wire import RESULTS_SUFFIX, DatabaseOrder, FromWorker, Message
 
-#: How long to wait for the last results of a worker whose process has ended, seconds.
-_SETTLE = 1.0
-#: How long to wait at least, for what need not come, seconds.
-_MOMENT = 0.03
-#: Exit statuses of a worker that has sent a last message.
-_SAID_GOODBYE = frozenset({0, EXIT_FAILED})
 #: How long a worker has to write its stacks before it is killed, seconds.
 _STACKS_TIME = 1.0
 #: When to kill a process again that has not ended, seconds.
@@ -59,34 +45,6 @@ _COPY_BELOW = 65536
 _WAKES = 4096
 #: At most this many messages are handled before the caller gets its turn.
 _BATCH = 500
-
-
-class _Peer:
-    """What the hub knows of one worker process."""
-
-    def __init__(self, spec: WorkerSpec, process: WorkerProcess, output: OutputPipe, now: float):
-        self.name = spec.worker
-        self.files: WorkerFiles = spec.files
-        self.boxes = [spec.files.lane_box(lane) for lane in range(spec.lanes)]
-        self.token = spec.token
-        self.process = process
-        self.output = output
-        #: When anything was last heard of it.
-        self.heard = now
-        self.greeted = False
-        self.warned = False
-        #: ItemFinished messages received, to compare with the black box.
-        self.finished = 0
-        #: Whether its last message has been received.
-        self.goodbye = False
-        #: Open descriptors of its captured output and errors.
-        self.captured: tuple[int, ...] = ()
-        self.killed = KillReason.NONE
-        #: When to kill it, if that is decided.
-        self.kill_at: float | None = None
-        #: When its process was seen to have ended, and how it had.
-        self.ended_at: float | None = None
-        self.exit_code: int | None = None
 
 
 class Hub:
@@ -125,7 +83,7 @@ class Hub:
         self._poller.register(self._publisher, zmq.POLLIN)
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poller.register(self._wake_reader, zmq.POLLIN)
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, Peer] = {}
         self._waiting_for_welcome: list[str] = []
         self._broadcast: Broadcast | None = None
         self._orders: tuple[DatabaseOrder, ...] = ()
@@ -168,16 +126,10 @@ class Hub:
 
     def launch(self, spec: WorkerSpec) -> None:
         """Start a worker process. Raises LaunchError."""
-        output = OutputPipe(spec.files.output)
-        try:
-            process = self._start(spec)
-        except BaseException:
-            output.close()
-            raise
-        peer = _Peer(spec, process, output, self._clock())
+        peer = Peer(spec, self._start, self._clock())
         self._peers[spec.worker] = peer
-        self._poller.register(process.fileno(), zmq.POLLIN)
-        self._poller.register(output.fileno(), zmq.POLLIN)
+        self._poller.register(peer.process.fileno(), zmq.POLLIN)
+        self._poller.register(peer.output.fileno(), zmq.POLLIN)
 
     def serve(self, broadcast: Broadcast, orders: tuple[DatabaseOrder, ...]) -> None:
         """Set the databases; workers that are waiting for them, and all later ones, get them."""
@@ -218,7 +170,7 @@ class Hub:
 
     def doing(self, worker: str) -> tuple[blackbox.Record, ...]:
         """Return what a worker does right now in each lane, from its black boxes."""
-        return _records(self._peers[worker])
+        return self._peers[worker].records()
 
     # ------------------------------------------------------------ the loop
 
@@ -238,13 +190,12 @@ class Hub:
             if peer.output.fileno() in ready and (lines := peer.output.read()):
                 events.append(Printed(peer.name, lines))
             if peer.process.fileno() in ready and peer.ended_at is None:
-                peer.ended_at = now
                 self._poller.unregister(peer.process.fileno())
-                peer.exit_code = peer.process.reap()
+                peer.ended(now)
         # Deaths come last, so that what a worker sent before is handled before.
         for peer in list(self._peers.values()):
             if peer.ended_at is not None:
-                if self._settled(peer, now):
+                if peer.settled(now, waiting=bool(self._router.poll(0))):
                     events += self._bury(peer)
             else:
                 events += self._check_liveness(peer, now)
@@ -295,7 +246,7 @@ class Hub:
         return head, payload
 
     def _handle(
-        self, peer: _Peer, message: FromWorker, payload: Sequence[zmq.Frame]
+        self, peer: Peer, message: FromWorker, payload: Sequence[zmq.Frame]
     ) -> HubEvent | None:
         match message:
             case wire.Pulse():
@@ -305,7 +256,7 @@ class Hub:
             case wire.NeedChunks():
                 return self._repair(peer, message)
             case wire.Capturing(output=output, errors=errors):
-                peer.captured = tuple(borrow(peer.process.pid, fd) for fd in (output, errors))
+                peer.captures(output, errors)
                 return None
             case wire.ItemFinished():
                 peer.finished += 1
@@ -322,7 +273,7 @@ class Hub:
                 pass
         return Arrived(peer.name, message, payload)
 
-    def _greet(self, peer: _Peer, hello: wire.Hello) -> None:
+    def _greet(self, peer: Peer, hello: wire.Hello) -> None:
         if hello.protocol != wire.PROTOCOL_VERSION:
             self.send(
                 peer.name,
@@ -367,7 +318,7 @@ class Hub:
             for frames in self._broadcast.everything():
                 _send(self._publisher, frames)
 
-    def _repair(self, peer: _Peer, question: wire.NeedChunks) -> Oddity | None:
+    def _repair(self, peer: Peer, question: wire.NeedChunks) -> Oddity | None:
         try:
             if self._broadcast is None:
                 raise ProtocolError("nothing is being broadcast yet")
@@ -380,7 +331,7 @@ class Hub:
 
     # ------------------------------------------------------------ life and death
 
-    def _check_liveness(self, peer: _Peer, now: float) -> Iterator[HubEvent]:
+    def _check_liveness(self, peer: Peer, now: float) -> Iterator[HubEvent]:
         if peer.kill_at is not None and now >= peer.kill_at:
             peer.process.kill()
             peer.kill_at = now + _KILL_AGAIN
@@ -395,47 +346,11 @@ class Hub:
             peer.warned = True
             yield Silent(peer.name, silent)
 
-    def _settled(self, peer: _Peer, now: float) -> bool:
-        """Return whether a dead worker's results have arrived, or won't any more."""
-        if peer.ended_at is None:
-            return False
-        if now - peer.ended_at >= _SETTLE:
-            return True
-        if self._router.poll(0):
-            return False
-        records = _records(peer)
-        if peer.finished < sum(record.finished for record in records):
-            return False
-        running = any(record.phase in blackbox.RUNNING for record in records)
-        if peer.exit_code in _SAID_GOODBYE and not running:
-            return peer.goodbye
-        # All that counts is here. Other last words can't be counted: allow them a moment.
-        return now - peer.ended_at >= _MOMENT
-
-    def _bury(self, peer: _Peer) -> Iterator[HubEvent]:
-        if peer.ended_at is None:
-            peer.exit_code = peer.process.reap()
-        record, *others = _records(peer)
-        if lines := peer.output.read() + peer.output.rest():
+    def _bury(self, peer: Peer) -> Iterator[HubEvent]:
+        if lines := peer.last_lines():
             yield Printed(peer.name, lines)
-        captured = [captured_tail(descriptor) for descriptor in peer.captured] or ["", ""]
-        died = Died(
-            worker=peer.name,
-            record=record,
-            others=tuple(others),
-            exit_code=peer.exit_code,
-            killed=peer.killed,
-            captured_output=captured[0],
-            captured_errors=captured[1],
-            printed=peer.output.tail(),
-            stacks=text_of(peer.files.stacks),
-            missing=max(0, sum(each.finished for each in (record, *others)) - peer.finished),
-        )
         self._poller.unregister(peer.output.fileno())
-        peer.output.close()
-        peer.process.close()
-        for path in (*peer.boxes, peer.files.output, peer.files.stacks, peer.files.pid):
-            path.unlink(missing_ok=True)
+        died = peer.bury()
         del self._peers[peer.name]
         # Perhaps the others were waiting for this one.
         self._publish_when_all_listen()
@@ -453,10 +368,6 @@ class Hub:
         self._context.term()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
-
-
-def _records(peer: _Peer) -> tuple[blackbox.Record, ...]:
-    return tuple(blackbox.read(box) for box in peer.boxes)
 
 
 def _send(socket: zmq.Socket[bytes], frames: Frames) -> None:

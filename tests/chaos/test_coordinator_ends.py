@@ -124,7 +124,9 @@ def test_ctrl_c_loses_no_test_and_no_result(tmp_path: Path, times: int) -> None:
     assert "KeyboardInterrupt" in run.output
     outcomes = run.outcomes
     assert set(outcomes.values()) == {"passed"}
-    assert sorted([*outcomes, *run.unrun]) == sorted(f"test_it.py::test_it[{n}]" for n in range(300))
+    assert sorted([*outcomes, *run.unrun]) == sorted(
+        f"test_it.py::test_it[{n}]" for n in range(300)
+    )
 
 
 def test_a_failing_hook_loses_no_test(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""One worker process as the hub knows it: what was heard of it, how it ends, what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from snapfarm.happenings import Died, KillReason
+from snapfarm.launch.output import OutputPipe, borrow, captured_tail, text_of
+from snapfarm.launch.worker import WorkerProcess
+from snapfarm_worker import blackbox
+from snapfarm_worker.jobs import EXIT_FAILED, WorkerSpec
+
+#: How long to wait for the last results of a worker whose process has ended, seconds.
+_SETTLE = 1.0
+#: How long to wait at least, for what need not come, seconds.
+_MOMENT = 0.03
+#: Exit statuses of a worker that has sent a last message.
+_SAID_GOODBYE = frozenset({0, EXIT_FAILED})
+
+
+class Peer:
+    """A worker process, with its pipe and its files."""
+
+    def __init__(
+        self, spec: WorkerSpec, start: Callable[[WorkerSpec], WorkerProcess], now: float
+    ) -> None:
+        """Start the process. Raises LaunchError."""
+        self.name = spec.worker
+        self.token = spec.token
+        self._files = spec.files
+        self._boxes = [spec.files.lane_box(lane) for lane in range(spec.lanes)]
+        self.output = OutputPipe(spec.files.output)
+        try:
+            self.process = start(spec)
+        except BaseException:
+            self.output.close()
+            raise
+        #: When anything was last heard of it.
+        self.heard = now
+        self.greeted = False
+        self.warned = False
+        #: ItemFinished messages received, to compare with the black box.
+        self.finished = 0
+        #: Whether its last message has been received.
+        self.goodbye = False
+        #: Open descriptors of its captured output and errors.
+        self._captured: tuple[int, ...] = ()
+        self.killed = KillReason.NONE
+        #: When to kill it, if that is decided.
+        self.kill_at: float | None = None
+        #: When its process was seen to have ended, and how it had.
+        self.ended_at: float | None = None
+        self._exit_code: int | None = None
+
+    def records(self) -> tuple[blackbox.Record, ...]:
+        """Return what it does, or did last, in each lane."""
+        return tuple(blackbox.read(box) for box in self._boxes)
+
+    def captures(self, *descriptors: int) -> None:
+        """Open the files that it captures output and errors into, for the case that it dies."""
+        self._captured = tuple(borrow(self.process.pid, fd) for fd in descriptors)
+
+    def ended(self, now: float) -> None:
+        """Its process was seen to have ended."""
+        self.ended_at = now
+        self._exit_code = self.process.reap()
+
+    def settled(self, now: float, *, waiting: bool) -> bool:
+        """Return whether a dead worker's results have arrived, or won't any more.
+
+        `waiting` says that there are messages nobody has received yet.
+        """
+        if self.ended_at is None:
+            return False
+        if now - self.ended_at >= _SETTLE:
+            return True
+        if waiting:
+            return False
+        records = self.records()
+        if self.finished < sum(record.finished for record in records):
+            return False
+        running = any(record.phase in blackbox.RUNNING for record in records)
+        if self._exit_code in _SAID_GOODBYE and not running:
+            return self.goodbye
+        # All that counts is here. Other last words can't be counted: allow them a moment.
+        return now - self.ended_at >= _MOMENT
+
+    def last_lines(self) -> tuple[str, ...]:
+        """Return what it printed last, once its process has ended."""
+        return self.output.read() + self.output.rest()
+
+    def bury(self) -> Died:
+        """Release all that is held for an ended process, remove its files; return its death."""
+        if self.ended_at is None:
+            self._exit_code = self.process.reap()
+        record, *others = self.records()
+        captured = [captured_tail(descriptor) for descriptor in self._captured] or ["", ""]
+        died = Died(
+            worker=self.name,
+            record=record,
+            others=tuple(others),
+            exit_code=self._exit_code,
+            killed=self.killed,
+            captured_output=captured[0],
+            captured_errors=captured[1],
+            printed=self.output.tail(),
+            stacks=text_of(self._files.stacks),
+            missing=max(0, sum(each.finished for each in (record, *others)) - self.finished),
+        )
+        self.output.close()
+        self.process.close()
+        files = self._files
+        for path in (*self._boxes, files.output, files.stacks, files.pid):
+            path.unlink(missing_ok=True)
+        return died
