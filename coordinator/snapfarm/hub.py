@@ -126,7 +126,8 @@ class Hub:
 
     def launch(self, spec: WorkerSpec) -> None:
         """Start a worker process. Raises LaunchError."""
-        peer = Peer(spec, self._start, self._clock())
+        promised = sum(peer.promised for peer in self._peers.values())
+        peer = Peer(spec, self._start, self._clock(), promised=promised)
         self._peers[spec.worker] = peer
         self._poller.register(peer.process.fileno(), zmq.POLLIN)
         self._poller.register(peer.output.fileno(), zmq.POLLIN)
@@ -220,12 +221,14 @@ class Hub:
                 self._drained = True
                 return
             head, payload = self._rest()
-            worker = name.decode("utf-8", "backslashreplace").removesuffix(RESULTS_SUFFIX)
+            sender = name.decode("utf-8", "backslashreplace")
+            worker = sender.removesuffix(RESULTS_SUFFIX)
             peer = self._peers.get(worker)
             try:
                 if peer is None:
                     raise ProtocolError(f"this farm has no worker {worker!r}")
                 peer.heard, peer.warned = self._clock(), False
+                peer.connected |= sender != worker
                 message = wire.decode_from_worker(head)
             except ProtocolError as error:
                 self._router.send_multipart([name, wire.encode(wire.Rejected(str(error)))])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
 
+from snapfarm.errors import LaunchError
 from snapfarm.happenings import Died, KillReason
 from snapfarm.launch.output import OutputPipe, borrow, captured_tail, text_of
 from snapfarm.launch.worker import WorkerProcess
@@ -17,27 +20,78 @@ _MOMENT = 0.03
 #: Exit statuses of a worker that has sent a last message.
 _SAID_GOODBYE = frozenset({0, EXIT_FAILED})
 
+#: Sockets by which a worker connects to the hub. ZeroMQ aborts the process that has no descriptor
+#: left to accept one.
+_CONNECTIONS = 3
+#: Files of a worker that the hub borrows, once it captures.
+_CAPTURES = 2
+#: Descriptors that must be left for everything else.
+_SPARE = 16
+
+
+def _require_descriptors(count: int) -> None:
+    """Raise OSError unless this process may open so many more files."""
+    taken: list[int] = []
+    try:
+        taken += (os.dup(0) for _ in range(count))
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+def _started(
+    spec: WorkerSpec, start: Callable[[WorkerSpec], WorkerProcess], promised: int
+) -> tuple[OutputPipe, WorkerProcess]:
+    """Start a process with its pipe, and note its id. Raises LaunchError, with nothing left."""
+    files = spec.files
+    output: OutputPipe | None = None
+    process: WorkerProcess | None = None
+    try:
+        output = OutputPipe(files.output)
+        _require_descriptors(promised + _CONNECTIONS + _CAPTURES + _SPARE)
+        process = start(spec)
+        files.pid.write_text(str(process.pid))
+    except BaseException as error:
+        if process is not None:
+            process.kill()
+            process.reap()
+            process.close()
+        if output is not None:
+            output.close()
+        for path in (files.output, files.pid):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if not isinstance(error, OSError):
+            raise
+        # No room for it: too many open files, a full disk.
+        raise LaunchError(
+            f"worker {spec.worker} could not be started: {type(error).__name__}: {error}"
+        ) from error
+    return output, process
+
 
 class Peer:
     """A worker process, with its pipe and its files."""
 
     def __init__(
-        self, spec: WorkerSpec, start: Callable[[WorkerSpec], WorkerProcess], now: float
+        self,
+        spec: WorkerSpec,
+        start: Callable[[WorkerSpec], WorkerProcess],
+        now: float,
+        *,
+        promised: int = 0,
     ) -> None:
-        """Start the process. Raises LaunchError."""
+        """Start the process; `promised` descriptors are kept for others. Raises LaunchError."""
         self.name = spec.worker
         self.token = spec.token
         self._files = spec.files
         self._boxes = [spec.files.lane_box(lane) for lane in range(spec.lanes)]
-        self.output = OutputPipe(spec.files.output)
-        try:
-            self.process = start(spec)
-        except BaseException:
-            self.output.close()
-            raise
+        self.output, self.process = _started(spec, start, promised)
         #: When anything was last heard of it.
         self.heard = now
         self.greeted = False
+        #: Whether a result of any kind has come, by the last of its connections.
+        self.connected = False
         self.warned = False
         #: ItemFinished messages received, to compare with the black box.
         self.finished = 0
@@ -55,6 +109,13 @@ class Peer:
     def records(self) -> tuple[blackbox.Record, ...]:
         """Return what it does, or did last, in each lane."""
         return tuple(blackbox.read(box) for box in self._boxes)
+
+    @property
+    def promised(self) -> int:
+        """How many more descriptors the hub will need for it."""
+        if self._captured:
+            return 0
+        return _CAPTURES if self.connected else _CAPTURES + _CONNECTIONS
 
     def captures(self, *descriptors: int) -> None:
         """Open the files that it captures output and errors into, for the case that it dies."""

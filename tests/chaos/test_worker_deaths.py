@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -260,3 +261,23 @@ def test_one_worker_that_dies_in_collection_costs_no_item(tmp_path: Path) -> Non
     assert run.exit_code == 0
     assert run.counts == {"passed": 8}
     assert "signal SIGKILL while collecting test_one.py" in run.output
+
+
+def test_workers_for_which_there_is_no_room_are_done_without(tmp_path: Path) -> None:
+    suite = Suite(
+        tmp_path,
+        {
+            "test_one.py": "import pytest\n"
+            "@pytest.mark.parametrize('n', range(8))\n"
+            "def test_ok(n): pass\n"
+        },
+    )
+    command = (
+        f"ulimit -n 80; exec {sys.executable} -m pytest --farm 24 -p no:cacheprovider"
+        " --farm-report={results}/report.json --junitxml={results}/junit.xml"
+    )
+    with suite.started_command(["sh", "-c", command]) as running:
+        run = running.wait()
+    assert run.exit_code == 0
+    assert run.counts == {"passed": 8}
+    assert "[gw23] worker gw23 could not be started: OSError: [Errno 24]" in run.output

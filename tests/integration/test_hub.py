@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+from pathlib import Path
 
 import msgspec
 import pytest
 import zmq
 
 from snapfarm.broadcast import Broadcast
+from snapfarm.errors import LaunchError
 from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Printed, Silent
 from snapfarm_worker import agent, wire
 from snapfarm_worker.blackbox import BlackBox, Phase
-from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL
-from support.hub import HubStage, hub_stage
+from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL, WorkerSpec
+from support.hub import HubStage, PlayedProcess, hub_stage
 
 
 def _hello(worker: str, protocol: int = wire.PROTOCOL_VERSION) -> bytes:
@@ -271,4 +275,59 @@ def test_nothing_is_left_of_a_dead_worker() -> None:
         process.end(-9)
         stage.until(lambda: stage.seen(Died))
         assert {path.name for path in stage.folder.iterdir()} == before
+        assert stage.hub.workers == ()
+
+
+# ---------------------------------------------------------------- starts
+
+
+def _descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.mark.parametrize("nth", range(3))
+def test_a_start_without_room_is_a_launch_error_and_leaves_nothing(
+    nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The pipe's two ends, then the process's own: with each, the system may be out of descriptors.
+    with hub_stage(expected=1) as stage:
+        before, files = _descriptors(), set(stage.folder.iterdir())
+        real = os.open
+        opened: list[Path] = []
+
+        def scarce(path: Path, flags: int) -> int:
+            if len(opened) == nth:
+                raise OSError(errno.EMFILE, "Too many open files")
+            opened.append(path)
+            return real(path, flags)
+
+        def start(spec: WorkerSpec) -> PlayedProcess:
+            os.close(os.open(spec.files.folder, os.O_RDONLY))
+            raise AssertionError("the third open fails")
+
+        stage.hub._start = start
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", scarce)
+            with pytest.raises(LaunchError, match=r"gw0 could not be started: OSError: .*Too many"):
+                stage.launch("gw0")
+        assert _descriptors() == before
+        assert set(stage.folder.iterdir()) == files
+        assert stage.hub.workers == ()
+
+
+def test_a_process_whose_id_can_not_be_noted_does_not_live_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with hub_stage(expected=1) as stage:
+        before, files = _descriptors(), set(stage.folder.iterdir())
+
+        def full(path: Path, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(LaunchError, match="No space left"):
+            stage.launch("gw0")
+        assert stage.processes["gw0"].killed
+        assert _descriptors() == before
+        assert set(stage.folder.iterdir()) == files
         assert stage.hub.workers == ()

@@ -60,9 +60,13 @@ def test_what_came_last_is_raised_at_the_end() -> None:
 
 
 def test_another_error_is_not_replaced() -> None:
-    with pytest.raises(ValueError, match="first"), Interrupts(lambda: None):
-        _press()
-        raise ValueError("first")
+    def fail() -> None:
+        with Interrupts(lambda: None):
+            _press()
+            raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        fail()
 
 
 @pytest.mark.parametrize("theirs", [signal.SIG_IGN, lambda _number, _frame: None])

@@ -36,7 +36,6 @@ class LocalWorker:
         # that ends early must not: its workers only end once they see that it is gone.
         multiprocess.process._children.discard(self._process)  # noqa: SLF001  # no public way
         self.pid: int = self._process.pid
-        spec.files.pid.write_text(str(self.pid))
         self._ended = False
         try:
             self._descriptor: int | None = os.pidfd_open(self.pid)

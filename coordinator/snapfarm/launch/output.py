@@ -26,7 +26,11 @@ class OutputPipe:
     def __init__(self, path: Path) -> None:
         os.mkfifo(path, 0o600)
         self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._writer = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            self._writer = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(self._reader)
+            raise
         self._partial = b""
         self._tail = ""
 
