@@ -16,6 +16,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import hmac
+import math
 import os
 import signal
 import time
@@ -25,14 +26,28 @@ from pathlib import Path
 import zmq
 
 from snapfarm.broadcast import Broadcast, Frames
+from snapfarm.deadlines import Deadline, Deadlines, Kind
 from snapfarm.happenings import Arrived, HubEvent, KillReason, Oddity, Printed, Silent
 from snapfarm.launch.worker import WorkerProcess
-from snapfarm.peer import Peer
+from snapfarm.peer import Patience, Peer
 from snapfarm_worker import blackbox, wire
 from snapfarm_worker.errors import ProtocolError
 from snapfarm_worker.jobs import STACKS_SIGNAL, WorkerSpec
 from snapfarm_worker.wire import RESULTS_SUFFIX, DatabaseOrder, FromWorker, Message
 
+#: How long to wait for the last results of a worker whose process has ended, seconds.
+_SETTLE = 1.0
+#: How long to wait at least, for what need not come, seconds.
+_MOMENT = 0.03
+#: How often to look whether a silent worker has been stopped, seconds.
+_STILL_SILENT = 1.0
+#: Between two looks at the sockets may lie so many seconds more than meant.
+_PAUSE = 1.0
+#: Deadlines that the hub enforces; those in haste also while there are messages to read.
+_HASTY = frozenset({Kind.KILL, Kind.MOMENT, Kind.SETTLE})
+_OURS = _HASTY | {Kind.SILENT}
+#: Deadlines that its owner enforces.
+_OWNERS = frozenset(Kind) - _OURS
 #: How long a worker has to write its stacks before it is killed, seconds.
 _STACKS_TIME = 1.0
 #: When to kill a process again that has not ended, seconds.
@@ -87,13 +102,19 @@ class Hub:
         self._waiting_for_welcome: list[str] = []
         self._broadcast: Broadcast | None = None
         self._orders: tuple[DatabaseOrder, ...] = ()
-        self._served_at: float | None = None
+        self._serving = False
         self._subscribers = 0
         #: Whether the last `poll` took all messages that there were.
         self._drained = True
         self._published = False
         #: Frames that could not be understood, by the name of their sender.
         self._oddities: collections.Counter[str] = collections.Counter()
+        #: All time limits, those of the hub's owner too.
+        self.deadlines = Deadlines()
+        #: When `poll` last looked at the sockets.
+        self._polled: float | None = None
+        #: Whether it had not done so for longer than it meant to, so that nothing is judged yet.
+        self._blind = False
 
     @staticmethod
     def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
@@ -113,9 +134,9 @@ class Hub:
         return len(self._orders)
 
     @property
-    def served_at(self) -> float | None:
-        """When the databases were there to be served; None as long as they are not."""
-        return self._served_at
+    def serving(self) -> bool:
+        """Whether the databases are there to be served."""
+        return self._serving
 
     @property
     def oddities(self) -> Mapping[str, int]:
@@ -127,14 +148,14 @@ class Hub:
     def launch(self, spec: WorkerSpec) -> None:
         """Start a worker process. Raises LaunchError."""
         promised = sum(peer.promised for peer in self._peers.values())
-        peer = Peer(spec, self._start, self._clock(), promised=promised)
+        peer = Peer(spec, self._start, promised=promised)
         self._peers[spec.worker] = peer
         self._poller.register(peer.process.fileno(), zmq.POLLIN)
         self._poller.register(peer.output.fileno(), zmq.POLLIN)
 
     def serve(self, broadcast: Broadcast, orders: tuple[DatabaseOrder, ...]) -> None:
         """Set the databases; workers that are waiting for them, and all later ones, get them."""
-        self._broadcast, self._orders, self._served_at = broadcast, orders, self._clock()
+        self._broadcast, self._orders, self._serving = broadcast, orders, True
         waiting, self._waiting_for_welcome = self._waiting_for_welcome, []
         for worker in waiting:
             self._welcome(worker)
@@ -159,10 +180,11 @@ class Hub:
         if peer is None or peer.killed:
             return
         peer.killed = reason
-        peer.kill_at = self._clock()
+        at = self._clock()
         if stacks and not peer.process.is_stopped():
             peer.process.signal(STACKS_SIGNAL)
-            peer.kill_at += _STACKS_TIME
+            at += _STACKS_TIME
+        self.deadlines.set(Kind.KILL, at, worker)
 
     def interrupt(self, worker: str) -> None:
         """Send a worker SIGINT, as Ctrl-C would."""
@@ -173,12 +195,21 @@ class Hub:
         """Return what a worker does right now in each lane, from its black boxes."""
         return self._peers[worker].records()
 
+    def due(self) -> list[Deadline]:
+        """Return the owner's deadlines that have passed since the last `poll`."""
+        if self._blind:
+            return []
+        return self.deadlines.take_due(self._clock(), _OWNERS)
+
     # ------------------------------------------------------------ the loop
 
     def poll(self, timeout: float) -> list[HubEvent]:
         """Wait at most `timeout` seconds for something to happen; return what did, in order."""
         events: list[HubEvent] = []
-        ready = dict(self._poller.poll(int(self._wait(timeout) * 1000)))
+        left = self.deadlines.left(self._clock())
+        wait = timeout if left is None else min(timeout, left)
+        ready = dict(self._poller.poll(math.ceil(wait * 1000)))
+        self._mind_pause(wait)
         if self._wake_reader in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_reader, _WAKES)
@@ -190,27 +221,33 @@ class Hub:
         for peer in list(self._peers.values()):
             if peer.output.fileno() in ready and (lines := peer.output.read()):
                 events.append(Printed(peer.name, lines))
-            if peer.process.fileno() in ready and peer.ended_at is None:
+            if peer.process.fileno() in ready and not peer.ended:
                 self._poller.unregister(peer.process.fileno())
-                peer.ended(now)
+                peer.reap()
+                self.deadlines.forget(peer.name)
+                self.deadlines.set(Kind.MOMENT, now + _MOMENT, peer.name)
+                self.deadlines.set(Kind.SETTLE, now + _SETTLE, peer.name)
+        if not self._blind:
+            for deadline in self.deadlines.take_due(now, _OURS if self._drained else _HASTY):
+                events += self._enforce(deadline.kind, self._peers[deadline.worker], now)
         # Deaths come last, so that what a worker sent before is handled before.
         for peer in list(self._peers.values()):
-            if peer.ended_at is not None:
-                if peer.settled(now, waiting=bool(self._router.poll(0))):
-                    events += self._bury(peer)
-            else:
-                events += self._check_liveness(peer, now)
+            if peer.ended and peer.settled(waiting=bool(self._router.poll(0))):
+                events += self._bury(peer)
         return events
 
-    def _wait(self, timeout: float) -> float:
-        """Return how long `poll` may sleep: deadlines of workers come before the caller's."""
+    def _mind_pause(self, wait: float) -> None:
+        """Take out of all limits the time in which nobody looked: we were stopped, or busy.
+
+        What the workers sent meanwhile may take ZeroMQ's own thread a moment to read: the first
+        look after a pause judges nobody, unless there is a pause before each.
+        """
         now = self._clock()
-        for peer in self._peers.values():
-            if peer.ended_at is not None:
-                timeout = min(timeout, 0.01)
-            elif peer.kill_at is not None:
-                timeout = min(timeout, max(0.0, peer.kill_at - now))
-        return timeout
+        pause = 0.0 if self._polled is None else now - self._polled - wait
+        self._polled = now
+        if paused := pause > _PAUSE:
+            self.deadlines.shift(pause)
+        self._blind = paused and not self._blind
 
     def _receive(self) -> Iterator[HubEvent]:
         self._drained = False
@@ -227,7 +264,8 @@ class Hub:
             try:
                 if peer is None:
                     raise ProtocolError(f"this farm has no worker {worker!r}")
-                peer.heard, peer.warned = self._clock(), False
+                peer.warned = False
+                self._listen_for(peer, self._silence)
                 peer.connected |= sender != worker
                 message = wire.decode_from_worker(head)
             except ProtocolError as error:
@@ -291,6 +329,7 @@ class Hub:
             self.send(peer.name, wire.Refused("it does not know the token of this worker"))
             return
         peer.greeted = True
+        self._listen_for(peer, self._silence)
         if self._broadcast is None:
             self._waiting_for_welcome.append(peer.name)
         else:
@@ -334,20 +373,32 @@ class Hub:
 
     # ------------------------------------------------------------ life and death
 
-    def _check_liveness(self, peer: Peer, now: float) -> Iterator[HubEvent]:
-        if peer.kill_at is not None and now >= peer.kill_at:
-            peer.process.kill()
-            peer.kill_at = now + _KILL_AGAIN
-            return
-        silent = now - peer.heard
-        if peer.killed or not peer.greeted or silent < self._silence or not self._drained:
-            return
-        if peer.process.is_stopped():
-            self.kill(peer.name, KillReason.STOPPED)
-        elif not peer.warned:
-            # Alive and busy, say in C code that never lets other threads run: that is no crime.
-            peer.warned = True
-            yield Silent(peer.name, silent)
+    def _listen_for(self, peer: Peer, seconds: float) -> None:
+        """Be silent about a worker's silence for so long."""
+        if peer.greeted and not peer.ended:
+            self.deadlines.set(Kind.SILENT, self._clock() + seconds, peer.name)
+
+    def _enforce(self, kind: Kind, peer: Peer, now: float) -> Iterator[HubEvent]:
+        match kind:
+            case Kind.KILL:
+                peer.process.kill()
+                self.deadlines.set(Kind.KILL, now + _KILL_AGAIN, peer.name)
+            case Kind.SILENT if peer.killed:
+                pass
+            case Kind.SILENT if peer.process.is_stopped():
+                self.kill(peer.name, KillReason.STOPPED)
+            case Kind.SILENT:
+                if not peer.warned:
+                    # Alive and busy, say in C code that never lets other threads run: no crime.
+                    peer.warned = True
+                    yield Silent(peer.name, self._silence)
+                self._listen_for(peer, min(_STILL_SILENT, self._silence))
+            case Kind.MOMENT:
+                peer.waited = Patience.MOMENT
+            case Kind.SETTLE:
+                peer.waited = Patience.OVER
+            case _:
+                raise AssertionError(f"not the hub's deadline: {kind}")
 
     def _bury(self, peer: Peer) -> Iterator[HubEvent]:
         if lines := peer.last_lines():
@@ -355,6 +406,7 @@ class Hub:
         self._poller.unregister(peer.output.fileno())
         died = peer.bury()
         del self._peers[peer.name]
+        self.deadlines.forget(peer.name)
         # Perhaps the others were waiting for this one.
         self._publish_when_all_listen()
         yield died

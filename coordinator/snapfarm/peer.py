@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 from collections.abc import Callable
 
@@ -13,10 +14,6 @@ from snapfarm.launch.worker import WorkerProcess
 from snapfarm_worker import blackbox
 from snapfarm_worker.jobs import EXIT_FAILED, WorkerSpec
 
-#: How long to wait for the last results of a worker whose process has ended, seconds.
-_SETTLE = 1.0
-#: How long to wait at least, for what need not come, seconds.
-_MOMENT = 0.03
 #: Exit statuses of a worker that has sent a last message.
 _SAID_GOODBYE = frozenset({0, EXIT_FAILED})
 
@@ -70,6 +67,16 @@ def _started(
     return output, process
 
 
+class Patience(enum.Enum):
+    """How long the last messages of an ended process were waited for."""
+
+    NONE = enum.auto()
+    #: Long enough for what need not come.
+    MOMENT = enum.auto()
+    #: Long enough for anything.
+    OVER = enum.auto()
+
+
 class Peer:
     """A worker process, with its pipe and its files."""
 
@@ -77,7 +84,6 @@ class Peer:
         self,
         spec: WorkerSpec,
         start: Callable[[WorkerSpec], WorkerProcess],
-        now: float,
         *,
         promised: int = 0,
     ) -> None:
@@ -87,8 +93,6 @@ class Peer:
         self._files = spec.files
         self._boxes = [spec.files.lane_box(lane) for lane in range(spec.lanes)]
         self.output, self.process = _started(spec, start, promised)
-        #: When anything was last heard of it.
-        self.heard = now
         self.greeted = False
         #: Whether a result of any kind has come, by the last of its connections.
         self.connected = False
@@ -100,11 +104,11 @@ class Peer:
         #: Open descriptors of its captured output and errors.
         self._captured: tuple[int, ...] = ()
         self.killed = KillReason.NONE
-        #: When to kill it, if that is decided.
-        self.kill_at: float | None = None
-        #: When its process was seen to have ended, and how it had.
-        self.ended_at: float | None = None
+        #: Whether its process was seen to have ended, and how it had.
+        self.ended = False
         self._exit_code: int | None = None
+        #: How long its last messages were waited for.
+        self.waited = Patience.NONE
 
     def records(self) -> tuple[blackbox.Record, ...]:
         """Return what it does, or did last, in each lane."""
@@ -121,19 +125,17 @@ class Peer:
         """Open the files that it captures output and errors into, for the case that it dies."""
         self._captured = tuple(borrow(self.process.pid, fd) for fd in descriptors)
 
-    def ended(self, now: float) -> None:
+    def reap(self) -> None:
         """Its process was seen to have ended."""
-        self.ended_at = now
+        self.ended = True
         self._exit_code = self.process.reap()
 
-    def settled(self, now: float, *, waiting: bool) -> bool:
+    def settled(self, *, waiting: bool) -> bool:
         """Return whether a dead worker's results have arrived, or won't any more.
 
         `waiting` says that there are messages nobody has received yet.
         """
-        if self.ended_at is None:
-            return False
-        if now - self.ended_at >= _SETTLE:
+        if self.waited is Patience.OVER:
             return True
         if waiting:
             return False
@@ -144,7 +146,7 @@ class Peer:
         if self._exit_code in _SAID_GOODBYE and not running:
             return self.goodbye
         # All that counts is here. Other last words can't be counted: allow them a moment.
-        return now - self.ended_at >= _MOMENT
+        return self.waited is Patience.MOMENT
 
     def last_lines(self) -> tuple[str, ...]:
         """Return what it printed last, once its process has ended."""
@@ -152,8 +154,8 @@ class Peer:
 
     def bury(self) -> Died:
         """Release all that is held for an ended process, remove its files; return its death."""
-        if self.ended_at is None:
-            self._exit_code = self.process.reap()
+        if not self.ended:
+            self.reap()
         record, *others = self.records()
         captured = [captured_tail(descriptor) for descriptor in self._captured] or ["", ""]
         died = Died(

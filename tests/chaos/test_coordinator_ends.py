@@ -309,6 +309,35 @@ def test_a_coordinator_that_was_stopped_for_a_while_goes_on(tmp_path: Path) -> N
     assert run.counts == {"passed": 2}
 
 
+def test_a_coordinator_that_was_stopped_holds_nobody_to_a_limit_for_it(tmp_path: Path) -> None:
+    # 1. A test runs, and the coordinator is stopped. 2. The test ends; so do those after it.
+    # 3. The coordinator goes on when the time limit of the test has passed.
+    suite = _suite(
+        tmp_path,
+        {
+            "farm.toml": "test_timeout = 3\nstop_timeout = 2\n",
+            "test_it.py": "import time, pathlib, pytest\n"
+            "def test_it():\n"
+            "    open('running', 'w').write('x\\n')\n"
+            "    while not pathlib.Path('go-on').exists(): time.sleep(0.01)\n"
+            "@pytest.mark.parametrize('n', range(40))\n"
+            "def test_other(n):\n"
+            "    with open('others', 'a') as out: print(n, file=out)\n",
+        },
+    )
+    with suite.started(workers=1) as running:
+        running.wait_for_file("running")
+        running.signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        (tmp_path / "go-on").touch()
+        running.wait_for_file("others", count=3)
+        wait_for("the limit", lambda: time.monotonic() - stopped > 3.5)
+        running.signal(signal.SIGCONT)
+        run = running.wait()
+    assert run.exit_code == 0
+    assert run.counts == {"passed": 41}
+
+
 def test_ctrl_c_at_a_terminal_reaches_workers_that_have_just_been_started(tmp_path: Path) -> None:
     suite = _suite(tmp_path, {"test_it.py": WAITING})
     with suite.started() as running:

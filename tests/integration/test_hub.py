@@ -11,7 +11,9 @@ import msgspec
 import pytest
 import zmq
 
+from snapfarm import hub
 from snapfarm.broadcast import Broadcast
+from snapfarm.deadlines import Deadline, Kind
 from snapfarm.errors import LaunchError
 from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Printed, Silent
 from snapfarm_worker import agent, wire
@@ -126,14 +128,14 @@ def test_a_silent_worker_that_lives_is_reported_once() -> None:
     with hub_stage(expected=1, silence=5) as stage:
         stage.serve(Broadcast(4096))
         socket = _greeted(stage, "gw0")
-        stage.clock.ahead += 6
+        stage.pass_time(6)
         stage.until(lambda: stage.seen(Silent))
         stage.events += stage.hub.poll(0)
         assert len(stage.seen(Silent)) == 1
         # It speaks, and is silent once more.
         socket.send(wire.encode(wire.Pulse("gw0")))
         stage.until(lambda: not stage.hub._peers["gw0"].warned)
-        stage.clock.ahead += 6
+        stage.pass_time(6)
         stage.until(lambda: len(stage.seen(Silent)) == 2)
 
 
@@ -142,14 +144,15 @@ def test_a_silent_worker_that_is_stopped_is_killed() -> None:
         stage.serve(Broadcast(4096))
         _greeted(stage, "gw0")
         stage.processes["gw0"].stopped = True
-        stage.clock.ahead += 6
+        stage.pass_time(6)
         died = stage.until(lambda: stage.seen(Died))[0]
         assert died.killed is KillReason.STOPPED
         assert died.cause == "signal SIGKILL"
         assert stage.processes["gw0"].signals == []
 
 
-def test_nobody_is_silent_while_messages_wait() -> None:
+def test_nobody_is_silent_while_messages_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_PAUSE", 1e9)
     with hub_stage(expected=2, silence=5) as stage:
         stage.serve(Broadcast(4096))
         loud, quiet = _greeted(stage, "gw0"), _greeted(stage, "gw1")
@@ -160,6 +163,40 @@ def test_nobody_is_silent_while_messages_wait() -> None:
         stage.clock.ahead += 6
         stage.until(lambda: stage.hub._drained and not stage.hub._router.poll(0))
         assert stage.seen(Silent) == []
+
+
+def test_time_in_which_nobody_looked_does_not_count() -> None:
+    # 1. A worker is heard of, another is sentenced. 2. The coordinator is stopped for an hour.
+    # 3. It goes on before ZeroMQ has read what came meanwhile.
+    with hub_stage(expected=2, silence=5) as stage:
+        stage.serve(Broadcast(4096))
+        _greeted(stage, "gw0")
+        stage.launch("gw1")
+        stage.hub.kill("gw1", KillReason.TIMEOUT, stacks=True)
+        stage.hub.deadlines.set(Kind.EXIT, stage.clock() + 2, "gw0")
+        stage.clock.ahead += 3600
+        for _ in range(3):
+            stage.events += stage.hub.poll(0)
+            assert stage.hub.due() == []
+        assert stage.events[1:] == []
+        assert not stage.processes["gw1"].killed
+        stage.pass_time(3)
+        stage.until(lambda: stage.seen(Died))
+        assert stage.hub.due() == [Deadline(Kind.EXIT, "gw0")]
+
+
+def test_limits_hold_though_every_look_is_late() -> None:
+    with hub_stage(expected=1) as stage:
+        stage.serve(Broadcast(4096))
+        _greeted(stage, "gw0")
+        stage.hub.deadlines.set(Kind.STOP, stage.clock() - 1)
+        found = []
+        for _ in range(2):
+            stage.clock.ahead += 60
+            stage.hub.poll(0)
+            found.append(stage.hub.due())
+            stage.hub.deadlines.set(Kind.STOP, stage.clock() - 1)
+        assert found == [[], [Deadline(Kind.STOP)]]
 
 
 # ---------------------------------------------------------------- deaths
@@ -181,7 +218,7 @@ def test_a_death_is_told_after_the_results_that_are_on_their_way() -> None:
         box.item_finished()
         box.write(Phase.CALL, "b")
         process.end(-9)
-        stage.until(lambda: stage.hub._peers["gw0"].ended_at)
+        stage.until(lambda: stage.hub._peers["gw0"].ended)
         socket = stage.socket("gw0/results")
         socket.send(_finished("a"))
         died = stage.until(lambda: stage.seen(Died))[0]
@@ -197,10 +234,10 @@ def test_a_result_that_never_comes_is_waited_for_and_counted() -> None:
         box.write(Phase.CALL, "a")
         box.item_finished()
         process.end(-9)
-        stage.until(lambda: stage.hub._peers["gw0"].ended_at)
-        stage.clock.ahead += 0.5
+        stage.until(lambda: stage.hub._peers["gw0"].ended)
+        stage.pass_time(0.5)
         assert stage.hub.poll(0.02) == []
-        stage.clock.ahead += 0.6
+        stage.pass_time(0.6)
         died = stage.until(lambda: stage.seen(Died))[0]
         assert died.missing == 1
 
@@ -215,9 +252,9 @@ def test_the_goodbye_of_a_worker_is_waited_for(exit_code: int, goodbye: wire.Mes
         process = stage.launch("gw0")
         BlackBox(process.spec.files.box).write(Phase.ENDING, "")
         process.end(exit_code)
-        stage.until(lambda: stage.hub._peers["gw0"].ended_at)
+        stage.until(lambda: stage.hub._peers["gw0"].ended)
         # Longer than what need not come is waited for.
-        stage.clock.ahead += 0.5
+        stage.pass_time(0.5)
         assert stage.hub.poll(0.02) == []
         stage.socket("gw0/results").send(wire.encode(goodbye))
         stage.until(lambda: stage.seen(Died))
@@ -246,7 +283,7 @@ def test_stacks_are_asked_for_before_the_kill() -> None:
         process.spec.files.stacks.write_text("the stacks")
         assert process.signals == [STACKS_SIGNAL]
         assert not process.killed
-        stage.clock.ahead += 2
+        stage.pass_time(2)
         died = stage.until(lambda: stage.seen(Died))[0]
         assert (died.killed, died.stacks) == (KillReason.TIMEOUT, "the stacks")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import sqlite3
@@ -146,6 +147,12 @@ class HubStage:
             assert time.monotonic() < deadline, f"not within {LIMIT:g} s; events: {self.events}"
             self.events += self.hub.poll(0.02)
         return found
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass while the hub looks at its sockets now and then."""
+        for _ in range(math.ceil(seconds / 0.5)):
+            self.clock.ahead += 0.5
+            self.events += self.hub.poll(0)
 
     def seen(self, kind: type[_E]) -> list[_E]:
         """Return the events of a kind so far."""
