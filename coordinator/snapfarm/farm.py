@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -17,16 +17,24 @@ from snapfarm import dispatch
 from snapfarm.deadlines import Deadline, Kind
 from snapfarm.dispatch import Dispatcher
 from snapfarm.errors import LaunchError
-from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Printed, Silent
+from snapfarm.happenings import (
+    Arrived,
+    Died,
+    HubEvent,
+    KillReason,
+    Oddity,
+    Overran,
+    Printed,
+    Silent,
+)
 from snapfarm.hub import Hub
+from snapfarm.owner import Owner
 from snapfarm_worker import wire
 from snapfarm_worker.blackbox import RUNNING, Record, abridged
-from snapfarm_worker.jobs import WorkerSpec
 
 if TYPE_CHECKING:
     import zmq
 
-    from snapfarm.broadcast import Frames
     from snapfarm_worker.wire import FromWorker
 
 #: How often to look into the workers' black boxes where there is a limit for items: each so many
@@ -47,46 +55,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stop: float
 
 
-#: A message with the frames that follow it.
-Order: TypeAlias = "tuple[wire.Message, Frames]"
-
-
 class _Run(msgspec.Struct):
     """How long a worker has been at one step of an item, as far as is known."""
 
     since: float
     step: int = 0
-
-
-class Owner(Protocol):
-    """Who uses a farm. Every method is called from the thread that runs `Farm.step`."""
-
-    def specify(self, worker: str) -> WorkerSpec:
-        """Return what a new worker of this name is started with."""
-
-    def order(self, worker: str, keys: tuple[str, ...], flush: bool) -> Order | None:
-        """Return the order to run these items; None where there is nothing to order."""
-
-    def arrived(self, worker: str, message: FromWorker, payload: Sequence[zmq.Frame]) -> None:
-        """Take a message; an ItemFinished or TaskFinished only if it is the item's one outcome."""
-
-    def crashed(self, key: str, died: Died, seconds: float) -> None:
-        """Take an item's outcome: it killed its worker after so many seconds."""
-
-    def down(self, worker: str, died: Died, *, orderly: bool) -> None:
-        """A worker is gone; `orderly` if its session had ended."""
-
-    def printed(self, worker: str, lines: tuple[str, ...]) -> None:
-        """A worker wrote lines past pytest's capture."""
-
-    def noticed(self, worker: str, what: str) -> None:
-        """Something is odd; nobody needs to act."""
-
-    def differ(self, difference: dispatch.CollectionsDiffer) -> None:
-        """Two workers collected different items; the farm stops."""
-
-    def gave_up(self, reason: str, unrun: tuple[str, ...]) -> None:
-        """Nobody is left to run these items."""
 
 
 class Farm:
@@ -127,6 +100,8 @@ class Farm:
         self._first: set[str] = set()
         #: First workers for which the end came before their collection.
         self._end_when_collected: set[str] = set()
+        #: Steps of items that ended after they had been condemned, by worker and key.
+        self._overran: dict[tuple[str, str], list[Overran]] = {}
         self._deaths: dict[str, Died] = {}
         #: How long the items of the last death had run.
         self._seconds: dict[str, float] = {}
@@ -210,7 +185,7 @@ class Farm:
 
     # ------------------------------------------------------------ facts
 
-    def _handle(self, event: Arrived | Printed | Silent | Oddity | Died) -> None:
+    def _handle(self, event: HubEvent) -> None:
         match event:
             case Arrived(worker=worker, message=message, payload=payload):
                 self._arrived(worker, message, payload)
@@ -226,6 +201,8 @@ class Farm:
                 )
             case Oddity(worker=worker, what=what):
                 self._owner.noticed(worker, what)
+            case Overran(worker=worker, key=key):
+                self._overran.setdefault((worker, key), []).append(event)
             case Died():
                 self._died(event)
             case _:
@@ -258,11 +235,11 @@ class Farm:
             case wire.ItemStarted(key=key):
                 self._item_started(worker, message)
             case wire.ItemFinished(key=key, then=then):
-                self._item_finished(worker, key, message, payload)
+                self._item_finished(worker, key, message, message.seconds, payload)
                 if then is not None:
                     self._item_started(worker, then)
-            case wire.TaskFinished(key=key):
-                self._item_finished(worker, key, message, payload)
+            case wire.TaskFinished(key=key, seconds=seconds):
+                self._item_finished(worker, key, message, seconds, payload)
             case wire.ItemsReturned(keys=keys):
                 self._decide(dispatch.ItemsReturned(worker, keys))
             case wire.Stopping(reason=reason, unrun=unrun):
@@ -290,12 +267,25 @@ class Farm:
         self._decide(dispatch.ItemStarted(worker, message.key))
 
     def _item_finished(
-        self, worker: str, key: str, message: FromWorker, payload: Sequence[zmq.Frame]
+        self,
+        worker: str,
+        key: str,
+        message: FromWorker,
+        seconds: float,
+        payload: Sequence[zmq.Frame],
     ) -> None:
         self._runs_no_more(worker, key)
+        late = self._overran.pop((worker, key), [])
+        if (last := self._hub.spare(worker, key)) is not None:
+            late.append(last)
         counts = self._dispatcher.awaits(worker, key)
         self._decide(dispatch.ItemFinished(worker, key))
-        if counts:
+        if not counts:
+            return
+        # The worker's own clock has the last word: our look at an item's start may have been early.
+        if late and seconds >= self._limits.item:
+            self._owner.overran(worker, message, payload, late)
+        else:
             self._owner.arrived(worker, message, payload)
 
     def _died(self, died: Died) -> None:
@@ -308,6 +298,7 @@ class Farm:
         # A test that ends its whole session, by pytest.exit() say, has not killed its worker.
         running = () if ended else self._running_items(died)
         known = self._running.pop(worker, {})
+        self._overran = {of: late for of, late in self._overran.items() if of[0] != worker}
         self._deaths[worker] = died
         self._owner.down(worker, died, orderly=orderly)
         if orderly and not running:
@@ -320,8 +311,14 @@ class Farm:
 
     def _running_items(self, died: Died) -> tuple[str, ...]:
         """Return the keys of the items that a worker ran when it died."""
-        keys = (self._running_item(died.worker, record) for record in died.records)
-        return tuple(key for key in keys if key is not None)
+        found = (self._running_item(died.worker, record) for record in died.records)
+        running = dict.fromkeys(key for key in found if key is not None)
+        if died.condemned:
+            # What one lane runs instead has begun in the last moment: it is innocent, and runs
+            # again. What other lanes run dies with it.
+            late = [key for key in died.condemned if self._dispatcher.awaits(died.worker, key)]
+            return tuple(dict.fromkeys((*late, *(running if died.others else ()))))
+        return tuple(running)
 
     def _running_item(self, worker: str, record: Record) -> str | None:
         """Return the key of the item that a record of a worker says it runs."""
@@ -404,7 +401,7 @@ class Farm:
         worker, limits = deadline.worker, self._limits
         match deadline.kind:
             case Kind.ITEM:
-                self._hub.kill(worker, KillReason.TIMEOUT, stacks=True)
+                self._condemn(worker, deadline.key)
             case Kind.START:
                 self._hub.kill(worker, KillReason.START, stacks=True)
             case Kind.COLLECT:
@@ -425,6 +422,19 @@ class Farm:
                 self._deadlines.set(Kind.LOOK, self._clock() + every)
             case _:
                 raise AssertionError(f"not the farm's deadline: {deadline}")
+
+    def _condemn(self, worker: str, key: str) -> None:
+        """An item has passed its limit, unless the black box says that it does not run."""
+        run = self._running[worker][key]
+        records = (r for r in self._hub.doing(worker) if self._running_item(worker, r) == key)
+        record = next(records, None)
+        if record is None:
+            # It has ended, and its message is on its way; or it was announced and then dropped.
+            self._runs_no_more(worker, key)
+        elif record.step != run.step:
+            self._runs(worker, key, record.step)
+        else:
+            self._hub.kill(worker, KillReason.TIMEOUT, key=key, step=record.step, stacks=True)
 
     def _look_into_boxes(self) -> None:
         """Find out what runs that was never told, and which items got to another step.

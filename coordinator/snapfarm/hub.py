@@ -27,12 +27,12 @@ import zmq
 
 from snapfarm.broadcast import Broadcast, Frames
 from snapfarm.deadlines import Deadline, Deadlines, Kind
-from snapfarm.happenings import Arrived, HubEvent, KillReason, Oddity, Printed, Silent
+from snapfarm.happenings import Arrived, HubEvent, KillReason, Oddity, Overran, Printed, Silent
 from snapfarm.launch.worker import WorkerProcess
 from snapfarm.peer import Patience, Peer
 from snapfarm_worker import blackbox, wire
 from snapfarm_worker.errors import ProtocolError
-from snapfarm_worker.jobs import STACKS_SIGNAL, WorkerSpec
+from snapfarm_worker.jobs import WorkerSpec
 from snapfarm_worker.wire import RESULTS_SUFFIX, DatabaseOrder, FromWorker, Message
 
 #: How long to wait for the last results of a worker whose process has ended, seconds.
@@ -174,17 +174,31 @@ class Hub:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_writer, b"x")
 
-    def kill(self, worker: str, reason: KillReason, *, stacks: bool = False) -> None:
-        """Kill a worker, after it has written the stacks of its threads if they are wanted."""
+    def kill(
+        self, worker: str, reason: KillReason, *, key: str = "", step: int = 0, stacks: bool = False
+    ) -> None:
+        """Kill a worker, after it has written the stacks of its threads if they are wanted.
+
+        With `key`, that is because of one item that it runs, at this step: if that ends before the
+        worker is killed, the worker lives on, and an `Overran` tells of it.
+        """
         peer = self._peers.get(worker)
-        if peer is None or peer.killed:
+        if peer is None or not peer.condemn(reason, key, step):
             return
-        peer.killed = reason
-        at = self._clock()
-        if stacks and not peer.process.is_stopped():
-            peer.process.signal(STACKS_SIGNAL)
+        at, sooner = self._clock(), self.deadlines.at(Kind.KILL, worker)
+        if sooner is not None:
+            at = min(at, sooner) if not stacks else sooner
+        elif stacks and peer.ask_for_stacks():
             at += _STACKS_TIME
         self.deadlines.set(Kind.KILL, at, worker)
+
+    def spare(self, worker: str, key: str) -> Overran | None:
+        """An item has ended: its worker is not killed for it. Return that it was late, if so."""
+        peer = self._peers.get(worker)
+        late = None if peer is None else peer.spare(key)
+        if late is not None and peer is not None and not (peer.sentence or peer.killed):
+            self.deadlines.drop(Kind.KILL, worker)
+        return late
 
     def interrupt(self, worker: str) -> None:
         """Send a worker SIGINT, as Ctrl-C would."""
@@ -193,7 +207,8 @@ class Hub:
 
     def doing(self, worker: str) -> tuple[blackbox.Record, ...]:
         """Return what a worker does right now in each lane, from its black boxes."""
-        return self._peers[worker].records()
+        peer = self._peers.get(worker)
+        return () if peer is None else peer.records()
 
     def due(self) -> list[Deadline]:
         """Return the owner's deadlines that have passed since the last `poll`."""
@@ -381,7 +396,10 @@ class Hub:
     def _enforce(self, kind: Kind, peer: Peer, now: float) -> Iterator[HubEvent]:
         match kind:
             case Kind.KILL:
-                peer.process.kill()
+                yield from peer.spare_ended()
+                if not (peer.sentence or peer.killed):
+                    return
+                peer.execute()
                 self.deadlines.set(Kind.KILL, now + _KILL_AGAIN, peer.name)
             case Kind.SILENT if peer.killed:
                 pass
@@ -401,6 +419,7 @@ class Hub:
                 raise AssertionError(f"not the hub's deadline: {kind}")
 
     def _bury(self, peer: Peer) -> Iterator[HubEvent]:
+        yield from peer.spare_ended()
         if lines := peer.last_lines():
             yield Printed(peer.name, lines)
         self._poller.unregister(peer.output.fileno())

@@ -7,12 +7,15 @@ import enum
 import os
 from collections.abc import Callable
 
+import msgspec
+
 from snapfarm.errors import LaunchError
-from snapfarm.happenings import Died, KillReason
+from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.launch.output import OutputPipe, borrow, captured_tail, text_of
 from snapfarm.launch.worker import WorkerProcess
 from snapfarm_worker import blackbox
-from snapfarm_worker.jobs import EXIT_FAILED, WorkerSpec
+from snapfarm_worker.blackbox import abridged
+from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL, WorkerSpec
 
 #: Exit statuses of a worker that has sent a last message.
 _SAID_GOODBYE = frozenset({0, EXIT_FAILED})
@@ -67,6 +70,17 @@ def _started(
     return output, process
 
 
+class Sentence(msgspec.Struct):
+    """Why a worker is to be killed once its deadline has passed.
+
+    With `items`, which are the keys of running items with their steps, it is revoked when the last
+    of them has ended; without, it is final.
+    """
+
+    reason: KillReason
+    items: dict[str, int]
+
+
 class Patience(enum.Enum):
     """How long the last messages of an ended process were waited for."""
 
@@ -103,7 +117,13 @@ class Peer:
         self.goodbye = False
         #: Open descriptors of its captured output and errors.
         self._captured: tuple[int, ...] = ()
+        #: Why it is to be killed, as long as it has time left.
+        self.sentence: Sentence | None = None
+        #: Why it was killed, and for which items.
         self.killed = KillReason.NONE
+        self._condemned: dict[str, int] = {}
+        #: Where in their file the stacks begin that it was asked for last.
+        self._stacks_from = 0
         #: Whether its process was seen to have ended, and how it had.
         self.ended = False
         self._exit_code: int | None = None
@@ -124,6 +144,57 @@ class Peer:
     def captures(self, *descriptors: int) -> None:
         """Open the files that it captures output and errors into, for the case that it dies."""
         self._captured = tuple(borrow(self.process.pid, fd) for fd in descriptors)
+
+    def condemn(self, reason: KillReason, key: str, step: int) -> bool:
+        """Pass a sentence, for an item if a key is given; return whether that changes anything."""
+        if self.killed or (self.sentence is not None and not self.sentence.items):
+            return False
+        if self.sentence is not None and key:
+            self.sentence.items[key] = step
+        else:
+            self.sentence = Sentence(reason, {key: step} if key else {})
+        return True
+
+    def ask_for_stacks(self) -> bool:
+        """Let it write the stacks of its threads; return whether it can."""
+        if self.process.is_stopped():
+            return False
+        with contextlib.suppress(OSError):
+            self._stacks_from = self._files.stacks.stat().st_size
+        self.process.signal(STACKS_SIGNAL)
+        return True
+
+    def spare(self, key: str) -> Overran | None:
+        """An item has ended: nobody is killed for it. Return that it was late, if it was."""
+        if self.killed:
+            late = self._condemned.get(key)
+        elif self.sentence is None:
+            return None
+        else:
+            late = self.sentence.items.pop(key, None)
+            if late is not None and not self.sentence.items:
+                self.sentence = None
+        return None if late is None else Overran(self.name, key, late, self._stacks())
+
+    def spare_ended(self) -> list[Overran]:
+        """Spare what has ended by now, as the black boxes tell: its message is on its way."""
+        running = {(r.subject, r.step) for r in self.records() if r.phase in blackbox.RUNNING}
+        items = {} if self.sentence is None else self.sentence.items
+        ended = [key for key, at in items.items() if (abridged(key), at) not in running]
+        return [late for key in ended if (late := self.spare(key)) is not None]
+
+    def execute(self) -> None:
+        """Kill it as it was sentenced to, or once more."""
+        self._execute()
+        self.process.kill()
+
+    def _execute(self) -> None:
+        if self.sentence is not None:
+            self.killed, self._condemned = self.sentence.reason, self.sentence.items
+            self.sentence = None
+
+    def _stacks(self) -> str:
+        return text_of(self._files.stacks, self._stacks_from)
 
     def reap(self) -> None:
         """Its process was seen to have ended."""
@@ -156,6 +227,8 @@ class Peer:
         """Release all that is held for an ended process, remove its files; return its death."""
         if not self.ended:
             self.reap()
+        # It may have died of being asked for its stacks.
+        self._execute()
         record, *others = self.records()
         captured = [captured_tail(descriptor) for descriptor in self._captured] or ["", ""]
         died = Died(
@@ -164,10 +237,11 @@ class Peer:
             others=tuple(others),
             exit_code=self._exit_code,
             killed=self.killed,
+            condemned=tuple(self._condemned),
             captured_output=captured[0],
             captured_errors=captured[1],
             printed=self.output.tail(),
-            stacks=text_of(self._files.stacks),
+            stacks=self._stacks(),
             missing=max(0, sum(each.finished for each in (record, *others)) - self.finished),
         )
         self.output.close()

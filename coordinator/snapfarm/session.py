@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from snapfarm import overruns
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
 from snapfarm.errors import UserError
 from snapfarm.farm import Farm, Limits
-from snapfarm.happenings import Died, KillReason
+from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.hub import Hub
 from snapfarm.interrupts import Interrupts
 from snapfarm.launch.folder import RunFolder
@@ -396,6 +397,18 @@ class FarmSession:
                     returncode=pytest.ExitCode.INTERNAL_ERROR,
                 )
             )
+
+    def overran(
+        self,
+        worker: str,
+        message: FromWorker,
+        payload: Sequence[zmq.Frame],
+        late: Sequence[Overran],
+    ) -> None:
+        """Replay an item that ended when its time was over: it has failed."""
+        if isinstance(message, wire.ItemFinished):
+            message = overruns.failed(message, self._settings.test_timeout, late)
+        self.arrived(worker, message, payload)
 
     def crashed(self, key: str, died: Died, seconds: float) -> None:
         """Report an item that killed its worker: this is its outcome."""

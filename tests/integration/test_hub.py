@@ -15,7 +15,7 @@ from snapfarm import hub
 from snapfarm.broadcast import Broadcast
 from snapfarm.deadlines import Deadline, Kind
 from snapfarm.errors import LaunchError
-from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Printed, Silent
+from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Overran, Printed, Silent
 from snapfarm_worker import agent, wire
 from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL, WorkerSpec
@@ -286,6 +286,53 @@ def test_stacks_are_asked_for_before_the_kill() -> None:
         stage.pass_time(2)
         died = stage.until(lambda: stage.seen(Died))[0]
         assert (died.killed, died.stacks) == (KillReason.TIMEOUT, "the stacks")
+
+
+def test_a_worker_is_killed_for_an_item_only_while_that_runs() -> None:
+    # 1. "a" passes its limit, and the worker is asked for stacks. 2. It ends "a" and begins "b".
+    # 3. The time for the stacks is over.
+    with hub_stage(expected=1) as stage:
+        stage.serve(Broadcast(4096))
+        _greeted(stage, "gw0")
+        process = stage.processes["gw0"]
+        box = BlackBox(process.spec.files.box)
+        box.write(Phase.CALL, "a")
+        stage.hub.kill("gw0", KillReason.TIMEOUT, key="a", stacks=True)
+        process.spec.files.stacks.write_text("the stacks of a")
+        box.item_finished()
+        box.write(Phase.CALL, "b")
+        late = stage.until(lambda: stage.seen(Overran))
+        assert late == [Overran("gw0", "a", 0, "the stacks of a")]
+        assert not process.killed
+        assert stage.hub.deadlines.at(Kind.KILL, "gw0") is None
+        # The next one is killed with stacks of its own.
+        stage.hub.kill("gw0", KillReason.TIMEOUT, key="b", stacks=True)
+        with process.spec.files.stacks.open("a") as file:
+            file.write("the stacks of b")
+        (died,) = stage.until(lambda: stage.seen(Died))
+        assert (died.killed, died.condemned) == (KillReason.TIMEOUT, ("b",))
+        assert died.stacks == "the stacks of b"
+
+
+def test_a_sentence_for_items_ends_with_the_last_of_them() -> None:
+    with hub_stage(expected=1) as stage:
+        stage.serve(Broadcast(4096))
+        process = stage.launch("gw0", lanes=2)
+        for lane, key in enumerate("ab"):
+            BlackBox(process.spec.files.lane_box(lane)).write(Phase.CALL, key)
+            stage.hub.kill("gw0", KillReason.TIMEOUT, key=key, stacks=True)
+        assert process.signals == [STACKS_SIGNAL]
+        assert stage.hub.spare("gw0", "c") is None
+        assert stage.hub.spare("gw0", "a") == Overran("gw0", "a", 0, "")
+        assert stage.hub.deadlines.at(Kind.KILL, "gw0") is not None
+        assert stage.hub.spare("gw0", "b") is not None
+        assert stage.hub.deadlines.at(Kind.KILL, "gw0") is None
+        # Another reason is final.
+        stage.hub.kill("gw0", KillReason.TIMEOUT, key="a", stacks=True)
+        stage.hub.kill("gw0", KillReason.ENDING)
+        assert stage.hub.spare("gw0", "a") is None
+        (died,) = stage.until(lambda: stage.seen(Died))
+        assert (died.killed, died.condemned) == (KillReason.ENDING, ())
 
 
 def test_an_order_to_nobody_is_dropped() -> None:

@@ -114,20 +114,23 @@ class HubStage:
         self.processes[spec.worker] = PlayedProcess(spec)
         return self.processes[spec.worker]
 
-    def launch(self, worker: str) -> PlayedProcess:
-        """Let the hub start a worker, which does nothing yet."""
-        self.hub.launch(
-            WorkerSpec(
-                worker=worker,
-                files=WorkerFiles(str(self.folder), worker),
-                control=self.hub.control,
-                broadcast=self.hub.news,
-                coordinator=os.getpid(),
-                pulse=1.0,
-                sensors=False,
-                job=cast("PytestJob", None),  # nobody runs pytest here
-            )
+    def spec(self, worker: str, lanes: int = 1) -> WorkerSpec:
+        """Return what a worker is started with."""
+        return WorkerSpec(
+            worker=worker,
+            files=WorkerFiles(str(self.folder), worker),
+            control=self.hub.control,
+            broadcast=self.hub.news,
+            coordinator=os.getpid(),
+            pulse=1.0,
+            sensors=False,
+            job=cast("PytestJob", None),  # nobody runs pytest here
+            lanes=lanes,
         )
+
+    def launch(self, worker: str, lanes: int = 1) -> PlayedProcess:
+        """Let the hub start a worker, which does nothing yet."""
+        self.hub.launch(self.spec(worker, lanes))
         return self.processes[worker]
 
     def serve(self, broadcast: Broadcast, *snapshots: Snapshot) -> None:

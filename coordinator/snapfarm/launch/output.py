@@ -98,9 +98,9 @@ def captured_tail(descriptor: int) -> str:
     return data.decode("utf-8", "replace")
 
 
-def text_of(path: Path) -> str:
-    """Return what stands in a file; nothing where there is none."""
+def text_of(path: Path, start: int = 0) -> str:
+    """Return what stands in a file from a byte on; nothing where there is none."""
     try:
-        return path.read_text(errors="replace")
+        return path.read_bytes()[start:].decode("utf-8", "replace")
     except OSError:
         return ""
