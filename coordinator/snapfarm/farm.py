@@ -9,23 +9,32 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
 from snapfarm import dispatch
+from snapfarm.deadlines import Deadline, Kind
 from snapfarm.dispatch import Dispatcher
 from snapfarm.errors import LaunchError
-from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Printed, Silent
+from snapfarm.happenings import (
+    Arrived,
+    Died,
+    HubEvent,
+    KillReason,
+    Oddity,
+    Overran,
+    Printed,
+    Silent,
+)
 from snapfarm.hub import Hub
+from snapfarm.owner import Owner
 from snapfarm_worker import wire
 from snapfarm_worker.blackbox import RUNNING, Record, abridged
-from snapfarm_worker.jobs import WorkerSpec
 
 if TYPE_CHECKING:
     import zmq
 
-    from snapfarm.broadcast import Frames
     from snapfarm_worker.wire import FromWorker
 
 #: How often to look into the workers' black boxes where there is a limit for items: each so many
@@ -46,46 +55,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stop: float
 
 
-#: A message with the frames that follow it.
-Order: TypeAlias = "tuple[wire.Message, Frames]"
-
-
 class _Run(msgspec.Struct):
     """How long a worker has been at one step of an item, as far as is known."""
 
     since: float
     step: int = 0
-
-
-class Owner(Protocol):
-    """Who uses a farm. Every method is called from the thread that runs `Farm.step`."""
-
-    def specify(self, worker: str) -> WorkerSpec:
-        """Return what a new worker of this name is started with."""
-
-    def order(self, worker: str, keys: tuple[str, ...], flush: bool) -> Order | None:
-        """Return the order to run these items; None where there is nothing to order."""
-
-    def arrived(self, worker: str, message: FromWorker, payload: Sequence[zmq.Frame]) -> None:
-        """Take a message; an ItemFinished or TaskFinished only if it is the item's one outcome."""
-
-    def crashed(self, key: str, died: Died, seconds: float) -> None:
-        """Take an item's outcome: it killed its worker after so many seconds."""
-
-    def down(self, worker: str, died: Died, *, orderly: bool) -> None:
-        """A worker is gone; `orderly` if its session had ended."""
-
-    def printed(self, worker: str, lines: tuple[str, ...]) -> None:
-        """A worker wrote lines past pytest's capture."""
-
-    def noticed(self, worker: str, what: str) -> None:
-        """Something is odd; nobody needs to act."""
-
-    def differ(self, difference: dispatch.CollectionsDiffer) -> None:
-        """Two workers collected different items; the farm stops."""
-
-    def gave_up(self, reason: str, unrun: tuple[str, ...]) -> None:
-        """Nobody is left to run these items."""
 
 
 class Farm:
@@ -117,15 +91,13 @@ class Farm:
         self._launched = 0
         #: What each worker is known to run.
         self._running: dict[str, dict[str, _Run]] = {}
-        #: When the black boxes were last looked into.
-        self._looked = 0.0
-        #: Workers that have databases to restore, with the time of their start.
-        self._starting: dict[str, float] = {}
+        #: Workers that were started before there was anything to restore.
+        self._unserved: set[str] = set()
         #: How many databases each has restored.
         self._restored: Counter[str] = Counter()
-        #: Workers whose session has ended; their process must follow until then.
-        self._exit_by: dict[str, float] = {}
-        self._stop_by: float | None = None
+        #: Workers whose session has ended; their process must follow.
+        self._ended: set[str] = set()
+        self._stopping = False
         #: Workers that take orders about items.
         self._takes_orders: set[str] = set()
         #: Keys that any worker has collected, by what a black box holds of them.
@@ -134,11 +106,14 @@ class Farm:
         self._first: set[str] = set()
         #: First workers for which the end came before their collection.
         self._end_when_collected: set[str] = set()
-        #: Until when each of those must have collected.
-        self._collect_by: dict[str, float] = {}
+        #: Steps of items that ended after they had been condemned, by worker and key.
+        self._overran: dict[tuple[str, str], list[Overran]] = {}
         self._deaths: dict[str, Died] = {}
         #: How long the items of the last death had run.
         self._seconds: dict[str, float] = {}
+        self._deadlines = hub.deadlines
+        if limits.item:
+            self._deadlines.set(Kind.LOOK, clock())
 
     @property
     def done(self) -> bool:
@@ -153,7 +128,7 @@ class Farm:
     @property
     def stopping(self) -> bool:
         """Whether the farm was told to stop."""
-        return self._stop_by is not None
+        return self._stopping
 
     def add(self, keys: Sequence[str]) -> None:
         """Add items that no worker has collected."""
@@ -174,35 +149,49 @@ class Farm:
 
     def stop(self, reason: str) -> None:
         """Begin nothing more; what runs may end within the stop limit. Later calls do nothing."""
-        if self._stop_by is None:
-            self._stop_by = self._clock() + self._limits.stop
+        if not self._stopping:
+            self._stopping = True
+            self._deadlines.set(Kind.STOP, self._clock() + self._limits.stop)
             for worker in self._end_when_collected - self._takes_orders:
                 self._hub.kill(worker, KillReason.ENDING)
             self._decide(dispatch.StopRequested(reason))
 
-    def abort(self) -> None:
-        """End the workers as Ctrl-C ends pytest: what runs is interrupted, fixtures torn down."""
-        self._stop_by = None
+    def abort(self, again: Callable[[], bool]) -> None:
+        """End the workers as Ctrl-C ends pytest: what runs is interrupted, fixtures torn down.
+
+        Results that are on their way are taken. `again` is asked after each step: the first time
+        that it holds, workers are killed; the second time, KeyboardInterrupt is raised.
+        """
+        self._stopping = False
         self.stop("interrupted")
         for worker in self._hub.workers:
             self._hub.interrupt(worker)
+        killed = False
         while self._hub.workers:
             self.step(0.1)
+            if again():
+                if killed:
+                    raise KeyboardInterrupt
+                killed = True
+                self.kill("interrupted again")
 
     def kill(self, reason: str) -> None:
         """Stop, and end all workers in the next step, whatever they run."""
         self.stop(reason)
-        self._stop_by = self._clock()
+        self._deadlines.set(Kind.STOP, self._clock())
 
     def step(self, timeout: float = 0.5) -> None:
         """Wait for something to happen, and handle it."""
-        for event in self._hub.poll(self._wait(timeout)):
+        if self._unserved and self._hub.serving:
+            self._limit_starts()
+        for event in self._hub.poll(timeout):
             self._handle(event)
-        self._enforce_limits()
+        for deadline in self._hub.due():
+            self._enforce(deadline)
 
     # ------------------------------------------------------------ facts
 
-    def _handle(self, event: Arrived | Printed | Silent | Oddity | Died) -> None:
+    def _handle(self, event: HubEvent) -> None:
         match event:
             case Arrived(worker=worker, message=message, payload=payload):
                 self._arrived(worker, message, payload)
@@ -218,6 +207,8 @@ class Farm:
                 )
             case Oddity(worker=worker, what=what):
                 self._owner.noticed(worker, what)
+            case Overran(worker=worker, key=key):
+                self._overran.setdefault((worker, key), []).append(event)
             case Died():
                 self._died(event)
             case _:
@@ -226,17 +217,17 @@ class Farm:
     def _arrived(self, worker: str, message: FromWorker, payload: Sequence[zmq.Frame]) -> None:
         match message:
             case wire.Hello() if not self._hub.databases:
-                self._starting.pop(worker, None)
+                self._started(worker)
             case wire.SnapshotRestored():
                 self._restored[worker] += 1
                 if self._restored[worker] >= self._hub.databases:
-                    self._starting.pop(worker, None)
+                    self._started(worker)
             case _:
                 pass
         match message:
             case wire.Collected(items=items):
                 self._takes_orders.add(worker)
-                self._collect_by.pop(worker, None)
+                self._deadlines.drop(Kind.COLLECT, worker)
                 self._owner.arrived(worker, message, payload)
                 self._known.update((abridged(item.key), item.key) for item in items)
                 collected = tuple(dispatch.Item(item.key, item.group) for item in items)
@@ -250,11 +241,11 @@ class Farm:
             case wire.ItemStarted(key=key):
                 self._item_started(worker, message)
             case wire.ItemFinished(key=key, then=then):
-                self._item_finished(worker, key, message, payload)
+                self._item_finished(worker, key, message, message.seconds, payload)
                 if then is not None:
                     self._item_started(worker, then)
-            case wire.TaskFinished(key=key):
-                self._item_finished(worker, key, message, payload)
+            case wire.TaskFinished(key=key, seconds=seconds):
+                self._item_finished(worker, key, message, seconds, payload)
             case wire.ItemsReturned(keys=keys):
                 self._decide(dispatch.ItemsReturned(worker, keys))
             case wire.Stopping(reason=reason, unrun=unrun):
@@ -263,7 +254,8 @@ class Farm:
                 self._decide(dispatch.WorkerStopping(worker, reason, unrun))
                 self._owner.arrived(worker, message, payload)
             case wire.SessionEnded(reason=reason):
-                self._exit_by[worker] = self._clock() + self._limits.stop
+                self._ended.add(worker)
+                self._deadlines.set(Kind.EXIT, self._clock() + self._limits.stop, worker)
                 self._owner.arrived(worker, message, payload)
                 if reason:
                     # Now, or others would be given what it had not finished.
@@ -271,30 +263,48 @@ class Farm:
             case _:
                 self._owner.arrived(worker, message, payload)
 
+    def _started(self, worker: str) -> None:
+        self._unserved.discard(worker)
+        self._deadlines.drop(Kind.START, worker)
+
     def _item_started(self, worker: str, message: wire.ItemStarted) -> None:
-        self._running.setdefault(worker, {})[message.key] = _Run(self._clock())
+        self._runs(worker, message.key)
         self._owner.arrived(worker, message, ())
         self._decide(dispatch.ItemStarted(worker, message.key))
 
     def _item_finished(
-        self, worker: str, key: str, message: FromWorker, payload: Sequence[zmq.Frame]
+        self,
+        worker: str,
+        key: str,
+        message: FromWorker,
+        seconds: float,
+        payload: Sequence[zmq.Frame],
     ) -> None:
-        self._running.get(worker, {}).pop(key, None)
+        self._runs_no_more(worker, key)
+        late = self._overran.pop((worker, key), [])
+        if (last := self._hub.spare(worker, key)) is not None:
+            late.append(last)
         counts = self._dispatcher.awaits(worker, key)
         self._decide(dispatch.ItemFinished(worker, key))
-        if counts:
+        if not counts:
+            return
+        # The worker's own clock has the last word: our look at an item's start may have been early.
+        if late and seconds >= self._limits.item:
+            self._owner.overran(worker, message, payload, late)
+        else:
             self._owner.arrived(worker, message, payload)
 
     def _died(self, died: Died) -> None:
         worker = died.worker
-        ended = self._exit_by.pop(worker, None) is not None
+        ended = worker in self._ended
         orderly = ended or died.killed is KillReason.ENDING
-        self._starting.pop(worker, None)
-        self._collect_by.pop(worker, None)
+        self._unserved.discard(worker)
+        self._deadlines.forget(worker)
         self._takes_orders.discard(worker)
         # A test that ends its whole session, by pytest.exit() say, has not killed its worker.
         running = () if ended else self._running_items(died)
         known = self._running.pop(worker, {})
+        self._overran = {of: late for of, late in self._overran.items() if of[0] != worker}
         self._deaths[worker] = died
         self._owner.down(worker, died, orderly=orderly)
         if orderly and not running:
@@ -314,8 +324,14 @@ class Farm:
 
     def _running_items(self, died: Died) -> tuple[str, ...]:
         """Return the keys of the items that a worker ran when it died."""
-        keys = (self._running_item(died.worker, record) for record in died.records)
-        return tuple(key for key in keys if key is not None)
+        found = (self._running_item(died.worker, record) for record in died.records)
+        running = dict.fromkeys(key for key in found if key is not None)
+        if died.condemned:
+            # What one lane runs instead has begun in the last moment: it is innocent, and runs
+            # again. What other lanes run dies with it.
+            late = [key for key in died.condemned if self._dispatcher.awaits(died.worker, key)]
+            return tuple(dict.fromkeys((*late, *(running if died.others else ()))))
+        return tuple(running)
 
     def _running_item(self, worker: str, record: Record) -> str | None:
         """Return the key of the item that a record of a worker says it runs."""
@@ -342,7 +358,8 @@ class Farm:
                     # The others were quicker than its collection; that must still be compared.
                     self._end_when_collected.add(worker)
                     if self._limits.start:
-                        self._collect_by[worker] = self._clock() + self._limits.start
+                        by = self._clock() + self._limits.start
+                        self._deadlines.set(Kind.COLLECT, by, worker)
                 else:
                     # It has run nothing, so there is nothing to tear down, and it would not
                     # listen before it has imported and collected everything.
@@ -365,85 +382,83 @@ class Farm:
     def _launch(self) -> str:
         worker = f"gw{self._launched}"
         self._launched += 1
-        self._starting[worker] = self._clock()
+        self._unserved.add(worker)
         self._decide(dispatch.WorkerLaunched(worker))
         try:
             self._hub.launch(self._owner.specify(worker))
         except LaunchError as error:
-            self._starting.pop(worker)
+            self._unserved.discard(worker)
             self._owner.noticed(worker, str(error))
             self._decide(dispatch.WorkerLost(worker, phase="launch"))
         return worker
 
     # ------------------------------------------------------------ time limits
 
-    def _wait(self, timeout: float) -> float:
-        limits = (self._start_by(), self._collect_by, self._exit_by)
-        deadlines = [deadline for limit in limits for deadline in limit.values()]
-        if self._limits.item:
-            runs = (run for known in self._running.values() for run in known.values())
-            deadlines += [run.since + self._limits.item for run in runs]
-            deadlines.append(self._looked + self._look_every)
-        if self._stop_by is not None:
-            deadlines.append(self._stop_by)
-        if not deadlines:
-            return timeout
-        left = min(deadlines) - self._clock()
-        # A deadline that has passed was acted upon; its worker's death comes as an event.
-        return min(timeout, left) if left > 0 else min(timeout, 0.05)
+    def _limit_starts(self) -> None:
+        """Give the workers that could not restore anything until now their time for it."""
+        for worker in self._unserved if self._limits.start else ():
+            self._deadlines.set(Kind.START, self._clock() + self._limits.start, worker)
+        self._unserved.clear()
 
-    def _start_by(self) -> dict[str, float]:
-        """Return until when each worker must have restored its databases."""
-        served = self._hub.served_at
-        if served is None or not self._limits.start:
-            return {}
-        return {
-            worker: max(began, served) + self._limits.start
-            for worker, began in self._starting.items()
-        }
-
-    def _enforce_limits(self) -> None:
+    def _runs(self, worker: str, key: str, step: int = 0) -> None:
         now = self._clock()
+        self._running.setdefault(worker, {})[key] = _Run(now, step)
         if self._limits.item:
-            self._look_into_boxes(now)
-            for worker, known in self._running.items():
-                if any(now - run.since >= self._limits.item for run in known.values()):
-                    self._hub.kill(worker, KillReason.TIMEOUT, stacks=True)
-        for worker, deadline in self._start_by().items():
-            if now >= deadline:
+            self._deadlines.set(Kind.ITEM, now + self._limits.item, worker, key)
+
+    def _runs_no_more(self, worker: str, key: str) -> None:
+        self._running.get(worker, {}).pop(key, None)
+        self._deadlines.drop(Kind.ITEM, worker, key)
+
+    def _enforce(self, deadline: Deadline) -> None:
+        worker, limits = deadline.worker, self._limits
+        match deadline.kind:
+            case Kind.ITEM:
+                self._condemn(worker, deadline.key)
+            case Kind.START:
                 self._hub.kill(worker, KillReason.START, stacks=True)
-        for worker in [worker for worker, end in self._collect_by.items() if now >= end]:
-            del self._collect_by[worker]
-            self._hub.kill(worker, KillReason.ENDING, stacks=True)
-            self._owner.noticed(
-                worker,
-                f"everything else had been done for {self._limits.start:g} s when it was still "
-                "collecting: it was ended, and its collection was not compared",
-            )
-        for worker, deadline in self._exit_by.items():
-            if now >= deadline:
+            case Kind.COLLECT:
                 self._hub.kill(worker, KillReason.ENDING, stacks=True)
-        if self._stop_by is not None and now >= self._stop_by:
-            for worker in self._hub.workers:
-                self._hub.kill(worker, KillReason.ENDING)
+                self._owner.noticed(
+                    worker,
+                    f"everything else had been done for {limits.start:g} s when it was still "
+                    "collecting: it was ended, and its collection was not compared",
+                )
+            case Kind.EXIT:
+                self._hub.kill(worker, KillReason.ENDING, stacks=True)
+            case Kind.STOP:
+                for each in self._hub.workers:
+                    self._hub.kill(each, KillReason.ENDING)
+            case Kind.LOOK:
+                self._look_into_boxes()
+                every = min(_LOOK, limits.item / _LOOKS)
+                self._deadlines.set(Kind.LOOK, self._clock() + every)
+            case _:
+                raise AssertionError(f"not the farm's deadline: {deadline}")
 
-    @property
-    def _look_every(self) -> float:
-        return min(_LOOK, self._limits.item / _LOOKS)
+    def _condemn(self, worker: str, key: str) -> None:
+        """An item has passed its limit, unless the black box says that it does not run."""
+        run = self._running[worker][key]
+        records = (r for r in self._hub.doing(worker) if self._running_item(worker, r) == key)
+        record = next(records, None)
+        if record is None:
+            # It has ended, and its message is on its way; or it was announced and then dropped.
+            self._runs_no_more(worker, key)
+        elif record.step != run.step:
+            self._runs(worker, key, record.step)
+        else:
+            self._hub.kill(worker, KillReason.TIMEOUT, key=key, step=record.step, stacks=True)
 
-    def _look_into_boxes(self, now: float) -> None:
+    def _look_into_boxes(self) -> None:
         """Find out what runs that was never told, and which items got to another step.
 
         Tasks don't tell when they begin. Tests do, but the message may never have left: a process
         that is stopped takes its own sockets' thread with it.
         """
-        if now - self._looked < self._look_every:
-            return
-        self._looked = now
         for worker in self._takes_orders.intersection(self._hub.workers):
             for record in self._hub.doing(worker):
                 key = self._running_item(worker, record)
                 if key is not None:
-                    known = self._running.setdefault(worker, {}).setdefault(key, _Run(now))
-                    if known.step != record.step:
-                        known.step, known.since = record.step, now
+                    known = self._running.get(worker, {}).get(key)
+                    if known is None or known.step != record.step:
+                        self._runs(worker, key, record.step)

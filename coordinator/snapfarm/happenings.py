@@ -54,6 +54,18 @@ class Oddity(msgspec.Struct, frozen=True):
     what: str
 
 
+class Overran(msgspec.Struct, frozen=True):
+    """An item, or one step of it, ended after it was condemned for its time, and is spared.
+
+    `stacks` were its worker's when its time was over. The worker goes on.
+    """
+
+    worker: str
+    key: str
+    step: int
+    stacks: str
+
+
 class Died(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's process has ended, and all that it had sent has arrived.
 
@@ -67,6 +79,8 @@ class Died(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[blackbox.Record, ...] = ()
     exit_code: int | None
     killed: KillReason
+    #: The items for which it was killed; empty where that was not for items.
+    condemned: tuple[str, ...] = ()
     #: Captured output of the item that was running, and what went past the capture.
     captured_output: str
     captured_errors: str
@@ -91,4 +105,4 @@ class Died(msgspec.Struct, frozen=True, kw_only=True):
         return f"exit status {self.exit_code}"
 
 
-HubEvent: TypeAlias = Arrived | Printed | Silent | Oddity | Died
+HubEvent: TypeAlias = Arrived | Printed | Silent | Oddity | Overran | Died

@@ -8,7 +8,7 @@ handled here.
 
 A process that ended is only declared dead when its messages have arrived. Its black box tells how
 many items it had finished, and its exit status whether it said goodbye, so the hub knows what is
-still to come, and gives up waiting for it after `_SETTLE` seconds.
+still to come, and gives up waiting for it after a second.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import hmac
+import math
 import os
 import signal
 import time
@@ -25,28 +26,28 @@ from pathlib import Path
 import zmq
 
 from snapfarm.broadcast import Broadcast, Frames
-from snapfarm.happenings import (
-    Arrived,
-    Died,
-    HubEvent,
-    KillReason,
-    Oddity,
-    Printed,
-    Silent,
-)
-from snapfarm.launch.output import OutputPipe, borrow, captured_tail, text_of
+from snapfarm.deadlines import Deadline, Deadlines, Kind
+from snapfarm.happenings import Arrived, HubEvent, KillReason, Oddity, Overran, Printed, Silent
 from snapfarm.launch.worker import WorkerProcess
+from snapfarm.peer import Patience, Peer
 from snapfarm_worker import blackbox, wire
 from snapfarm_worker.errors import ProtocolError
-from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL, WorkerFiles, WorkerSpec
+from snapfarm_worker.jobs import WorkerSpec
 from snapfarm_worker.wire import RESULTS_SUFFIX, DatabaseOrder, FromWorker, Message
 
 #: How long to wait for the last results of a worker whose process has ended, seconds.
 _SETTLE = 1.0
 #: How long to wait at least, for what need not come, seconds.
 _MOMENT = 0.03
-#: Exit statuses of a worker that has sent a last message.
-_SAID_GOODBYE = frozenset({0, EXIT_FAILED})
+#: How often to look whether a silent worker has been stopped, seconds.
+_STILL_SILENT = 1.0
+#: Between two looks at the sockets may lie so many seconds more than meant.
+_PAUSE = 1.0
+#: Deadlines that the hub enforces; those in haste also while there are messages to read.
+_HASTY = frozenset({Kind.KILL, Kind.MOMENT, Kind.SETTLE})
+_OURS = _HASTY | {Kind.SILENT}
+#: Deadlines that its owner enforces.
+_OWNERS = frozenset(Kind) - _OURS
 #: How long a worker has to write its stacks before it is killed, seconds.
 _STACKS_TIME = 1.0
 #: When to kill a process again that has not ended, seconds.
@@ -59,34 +60,6 @@ _COPY_BELOW = 65536
 _WAKES = 4096
 #: At most this many messages are handled before the caller gets its turn.
 _BATCH = 500
-
-
-class _Peer:
-    """What the hub knows of one worker process."""
-
-    def __init__(self, spec: WorkerSpec, process: WorkerProcess, output: OutputPipe, now: float):
-        self.name = spec.worker
-        self.files: WorkerFiles = spec.files
-        self.boxes = [spec.files.lane_box(lane) for lane in range(spec.lanes)]
-        self.token = spec.token
-        self.process = process
-        self.output = output
-        #: When anything was last heard of it.
-        self.heard = now
-        self.greeted = False
-        self.warned = False
-        #: ItemFinished messages received, to compare with the black box.
-        self.finished = 0
-        #: Whether its last message has been received.
-        self.goodbye = False
-        #: Open descriptors of its captured output and errors.
-        self.captured: tuple[int, ...] = ()
-        self.killed = KillReason.NONE
-        #: When to kill it, if that is decided.
-        self.kill_at: float | None = None
-        #: When its process was seen to have ended, and how it had.
-        self.ended_at: float | None = None
-        self.exit_code: int | None = None
 
 
 class Hub:
@@ -125,17 +98,23 @@ class Hub:
         self._poller.register(self._publisher, zmq.POLLIN)
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poller.register(self._wake_reader, zmq.POLLIN)
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, Peer] = {}
         self._waiting_for_welcome: list[str] = []
         self._broadcast: Broadcast | None = None
         self._orders: tuple[DatabaseOrder, ...] = ()
-        self._served_at: float | None = None
+        self._serving = False
         self._subscribers = 0
         #: Whether the last `poll` took all messages that there were.
         self._drained = True
         self._published = False
         #: Frames that could not be understood, by the name of their sender.
         self._oddities: collections.Counter[str] = collections.Counter()
+        #: All time limits, those of the hub's owner too.
+        self.deadlines = Deadlines()
+        #: When `poll` last looked at the sockets.
+        self._polled: float | None = None
+        #: Whether it had not done so for longer than it meant to, so that nothing is judged yet.
+        self._blind = False
 
     @staticmethod
     def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
@@ -155,9 +134,9 @@ class Hub:
         return len(self._orders)
 
     @property
-    def served_at(self) -> float | None:
-        """When the databases were there to be served; None as long as they are not."""
-        return self._served_at
+    def serving(self) -> bool:
+        """Whether the databases are there to be served."""
+        return self._serving
 
     @property
     def oddities(self) -> Mapping[str, int]:
@@ -168,20 +147,15 @@ class Hub:
 
     def launch(self, spec: WorkerSpec) -> None:
         """Start a worker process. Raises LaunchError."""
-        output = OutputPipe(spec.files.output)
-        try:
-            process = self._start(spec)
-        except BaseException:
-            output.close()
-            raise
-        peer = _Peer(spec, process, output, self._clock())
+        promised = sum(peer.promised for peer in self._peers.values())
+        peer = Peer(spec, self._start, promised=promised)
         self._peers[spec.worker] = peer
-        self._poller.register(process.fileno(), zmq.POLLIN)
-        self._poller.register(output.fileno(), zmq.POLLIN)
+        self._poller.register(peer.process.fileno(), zmq.POLLIN)
+        self._poller.register(peer.output.fileno(), zmq.POLLIN)
 
     def serve(self, broadcast: Broadcast, orders: tuple[DatabaseOrder, ...]) -> None:
         """Set the databases; workers that are waiting for them, and all later ones, get them."""
-        self._broadcast, self._orders, self._served_at = broadcast, orders, self._clock()
+        self._broadcast, self._orders, self._serving = broadcast, orders, True
         waiting, self._waiting_for_welcome = self._waiting_for_welcome, []
         for worker in waiting:
             self._welcome(worker)
@@ -200,16 +174,31 @@ class Hub:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_writer, b"x")
 
-    def kill(self, worker: str, reason: KillReason, *, stacks: bool = False) -> None:
-        """Kill a worker, after it has written the stacks of its threads if they are wanted."""
+    def kill(
+        self, worker: str, reason: KillReason, *, key: str = "", step: int = 0, stacks: bool = False
+    ) -> None:
+        """Kill a worker, after it has written the stacks of its threads if they are wanted.
+
+        With `key`, that is because of one item that it runs, at this step: if that ends before the
+        worker is killed, the worker lives on, and an `Overran` tells of it.
+        """
         peer = self._peers.get(worker)
-        if peer is None or peer.killed:
+        if peer is None or not peer.condemn(reason, key, step):
             return
-        peer.killed = reason
-        peer.kill_at = self._clock()
-        if stacks and not peer.process.is_stopped():
-            peer.process.signal(STACKS_SIGNAL)
-            peer.kill_at += _STACKS_TIME
+        at, sooner = self._clock(), self.deadlines.at(Kind.KILL, worker)
+        if sooner is not None:
+            at = min(at, sooner) if not stacks else sooner
+        elif stacks and peer.ask_for_stacks():
+            at += _STACKS_TIME
+        self.deadlines.set(Kind.KILL, at, worker)
+
+    def spare(self, worker: str, key: str) -> Overran | None:
+        """An item has ended: its worker is not killed for it. Return that it was late, if so."""
+        peer = self._peers.get(worker)
+        late = None if peer is None else peer.spare(key)
+        if late is not None and peer is not None and not (peer.sentence or peer.killed):
+            self.deadlines.drop(Kind.KILL, worker)
+        return late
 
     def interrupt(self, worker: str) -> None:
         """Send a worker SIGINT, as Ctrl-C would."""
@@ -218,14 +207,24 @@ class Hub:
 
     def doing(self, worker: str) -> tuple[blackbox.Record, ...]:
         """Return what a worker does right now in each lane, from its black boxes."""
-        return _records(self._peers[worker])
+        peer = self._peers.get(worker)
+        return () if peer is None else peer.records()
+
+    def due(self) -> list[Deadline]:
+        """Return the owner's deadlines that have passed since the last `poll`."""
+        if self._blind:
+            return []
+        return self.deadlines.take_due(self._clock(), _OWNERS)
 
     # ------------------------------------------------------------ the loop
 
     def poll(self, timeout: float) -> list[HubEvent]:
         """Wait at most `timeout` seconds for something to happen; return what did, in order."""
         events: list[HubEvent] = []
-        ready = dict(self._poller.poll(int(self._wait(timeout) * 1000)))
+        left = self.deadlines.left(self._clock())
+        wait = timeout if left is None else min(timeout, left)
+        ready = dict(self._poller.poll(math.ceil(wait * 1000)))
+        self._mind_pause(wait)
         if self._wake_reader in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_reader, _WAKES)
@@ -237,28 +236,33 @@ class Hub:
         for peer in list(self._peers.values()):
             if peer.output.fileno() in ready and (lines := peer.output.read()):
                 events.append(Printed(peer.name, lines))
-            if peer.process.fileno() in ready and peer.ended_at is None:
-                peer.ended_at = now
+            if peer.process.fileno() in ready and not peer.ended:
                 self._poller.unregister(peer.process.fileno())
-                peer.exit_code = peer.process.reap()
+                peer.reap()
+                self.deadlines.forget(peer.name)
+                self.deadlines.set(Kind.MOMENT, now + _MOMENT, peer.name)
+                self.deadlines.set(Kind.SETTLE, now + _SETTLE, peer.name)
+        if not self._blind:
+            for deadline in self.deadlines.take_due(now, _OURS if self._drained else _HASTY):
+                events += self._enforce(deadline.kind, self._peers[deadline.worker], now)
         # Deaths come last, so that what a worker sent before is handled before.
         for peer in list(self._peers.values()):
-            if peer.ended_at is not None:
-                if self._settled(peer, now):
-                    events += self._bury(peer)
-            else:
-                events += self._check_liveness(peer, now)
+            if peer.ended and peer.settled(waiting=bool(self._router.poll(0))):
+                events += self._bury(peer)
         return events
 
-    def _wait(self, timeout: float) -> float:
-        """Return how long `poll` may sleep: deadlines of workers come before the caller's."""
+    def _mind_pause(self, wait: float) -> None:
+        """Take out of all limits the time in which nobody looked: we were stopped, or busy.
+
+        What the workers sent meanwhile may take ZeroMQ's own thread a moment to read: the first
+        look after a pause judges nobody, unless there is a pause before each.
+        """
         now = self._clock()
-        for peer in self._peers.values():
-            if peer.ended_at is not None:
-                timeout = min(timeout, 0.01)
-            elif peer.kill_at is not None:
-                timeout = min(timeout, max(0.0, peer.kill_at - now))
-        return timeout
+        pause = 0.0 if self._polled is None else now - self._polled - wait
+        self._polled = now
+        if paused := pause > _PAUSE:
+            self.deadlines.shift(pause)
+        self._blind = paused and not self._blind
 
     def _receive(self) -> Iterator[HubEvent]:
         self._drained = False
@@ -269,12 +273,15 @@ class Hub:
                 self._drained = True
                 return
             head, payload = self._rest()
-            worker = name.decode("utf-8", "backslashreplace").removesuffix(RESULTS_SUFFIX)
+            sender = name.decode("utf-8", "backslashreplace")
+            worker = sender.removesuffix(RESULTS_SUFFIX)
             peer = self._peers.get(worker)
             try:
                 if peer is None:
                     raise ProtocolError(f"this farm has no worker {worker!r}")
-                peer.heard, peer.warned = self._clock(), False
+                peer.warned = False
+                self._listen_for(peer, self._silence)
+                peer.connected |= sender != worker
                 message = wire.decode_from_worker(head)
             except ProtocolError as error:
                 self._router.send_multipart([name, wire.encode(wire.Rejected(str(error)))])
@@ -295,7 +302,7 @@ class Hub:
         return head, payload
 
     def _handle(
-        self, peer: _Peer, message: FromWorker, payload: Sequence[zmq.Frame]
+        self, peer: Peer, message: FromWorker, payload: Sequence[zmq.Frame]
     ) -> HubEvent | None:
         match message:
             case wire.Pulse():
@@ -305,7 +312,7 @@ class Hub:
             case wire.NeedChunks():
                 return self._repair(peer, message)
             case wire.Capturing(output=output, errors=errors):
-                peer.captured = tuple(borrow(peer.process.pid, fd) for fd in (output, errors))
+                peer.captures(output, errors)
                 return None
             case wire.ItemFinished():
                 peer.finished += 1
@@ -322,7 +329,7 @@ class Hub:
                 pass
         return Arrived(peer.name, message, payload)
 
-    def _greet(self, peer: _Peer, hello: wire.Hello) -> None:
+    def _greet(self, peer: Peer, hello: wire.Hello) -> None:
         if hello.protocol != wire.PROTOCOL_VERSION:
             self.send(
                 peer.name,
@@ -337,6 +344,7 @@ class Hub:
             self.send(peer.name, wire.Refused("it does not know the token of this worker"))
             return
         peer.greeted = True
+        self._listen_for(peer, self._silence)
         if self._broadcast is None:
             self._waiting_for_welcome.append(peer.name)
         else:
@@ -367,7 +375,7 @@ class Hub:
             for frames in self._broadcast.everything():
                 _send(self._publisher, frames)
 
-    def _repair(self, peer: _Peer, question: wire.NeedChunks) -> Oddity | None:
+    def _repair(self, peer: Peer, question: wire.NeedChunks) -> Oddity | None:
         try:
             if self._broadcast is None:
                 raise ProtocolError("nothing is being broadcast yet")
@@ -380,63 +388,44 @@ class Hub:
 
     # ------------------------------------------------------------ life and death
 
-    def _check_liveness(self, peer: _Peer, now: float) -> Iterator[HubEvent]:
-        if peer.kill_at is not None and now >= peer.kill_at:
-            peer.process.kill()
-            peer.kill_at = now + _KILL_AGAIN
-            return
-        silent = now - peer.heard
-        if peer.killed or not peer.greeted or silent < self._silence or not self._drained:
-            return
-        if peer.process.is_stopped():
-            self.kill(peer.name, KillReason.STOPPED)
-        elif not peer.warned:
-            # Alive and busy, say in C code that never lets other threads run: that is no crime.
-            peer.warned = True
-            yield Silent(peer.name, silent)
+    def _listen_for(self, peer: Peer, seconds: float) -> None:
+        """Be silent about a worker's silence for so long."""
+        if peer.greeted and not peer.ended:
+            self.deadlines.set(Kind.SILENT, self._clock() + seconds, peer.name)
 
-    def _settled(self, peer: _Peer, now: float) -> bool:
-        """Return whether a dead worker's results have arrived, or won't any more."""
-        if peer.ended_at is None:
-            return False
-        if now - peer.ended_at >= _SETTLE:
-            return True
-        if self._router.poll(0):
-            return False
-        records = _records(peer)
-        if peer.finished < sum(record.finished for record in records):
-            return False
-        running = any(record.phase in blackbox.RUNNING for record in records)
-        if peer.exit_code in _SAID_GOODBYE and not running:
-            return peer.goodbye
-        # All that counts is here. Other last words can't be counted: allow them a moment.
-        return now - peer.ended_at >= _MOMENT
+    def _enforce(self, kind: Kind, peer: Peer, now: float) -> Iterator[HubEvent]:
+        match kind:
+            case Kind.KILL:
+                yield from peer.spare_ended()
+                if not (peer.sentence or peer.killed):
+                    return
+                peer.execute()
+                self.deadlines.set(Kind.KILL, now + _KILL_AGAIN, peer.name)
+            case Kind.SILENT if peer.killed:
+                pass
+            case Kind.SILENT if peer.process.is_stopped():
+                self.kill(peer.name, KillReason.STOPPED)
+            case Kind.SILENT:
+                if not peer.warned:
+                    # Alive and busy, say in C code that never lets other threads run: no crime.
+                    peer.warned = True
+                    yield Silent(peer.name, self._silence)
+                self._listen_for(peer, min(_STILL_SILENT, self._silence))
+            case Kind.MOMENT:
+                peer.waited = Patience.MOMENT
+            case Kind.SETTLE:
+                peer.waited = Patience.OVER
+            case _:
+                raise AssertionError(f"not the hub's deadline: {kind}")
 
-    def _bury(self, peer: _Peer) -> Iterator[HubEvent]:
-        if peer.ended_at is None:
-            peer.exit_code = peer.process.reap()
-        record, *others = _records(peer)
-        if lines := peer.output.read() + peer.output.rest():
+    def _bury(self, peer: Peer) -> Iterator[HubEvent]:
+        yield from peer.spare_ended()
+        if lines := peer.last_lines():
             yield Printed(peer.name, lines)
-        captured = [captured_tail(descriptor) for descriptor in peer.captured] or ["", ""]
-        died = Died(
-            worker=peer.name,
-            record=record,
-            others=tuple(others),
-            exit_code=peer.exit_code,
-            killed=peer.killed,
-            captured_output=captured[0],
-            captured_errors=captured[1],
-            printed=peer.output.tail(),
-            stacks=text_of(peer.files.stacks),
-            missing=max(0, sum(each.finished for each in (record, *others)) - peer.finished),
-        )
         self._poller.unregister(peer.output.fileno())
-        peer.output.close()
-        peer.process.close()
-        for path in (*peer.boxes, peer.files.output, peer.files.stacks, peer.files.pid):
-            path.unlink(missing_ok=True)
+        died = peer.bury()
         del self._peers[peer.name]
+        self.deadlines.forget(peer.name)
         # Perhaps the others were waiting for this one.
         self._publish_when_all_listen()
         yield died
@@ -453,10 +442,6 @@ class Hub:
         self._context.term()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
-
-
-def _records(peer: _Peer) -> tuple[blackbox.Record, ...]:
-    return tuple(blackbox.read(box) for box in peer.boxes)
 
 
 def _send(socket: zmq.Socket[bytes], frames: Frames) -> None:

@@ -7,17 +7,20 @@ happen to come from elsewhere. `RunRecorder` keeps what the farm's own reports n
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from snapfarm import overruns
 from snapfarm.blueprint import Blueprint
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
 from snapfarm.errors import LaunchError, UserError
 from snapfarm.farm import Farm, Limits
-from snapfarm.happenings import Died, KillReason
+from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.hub import Hub
+from snapfarm.interrupts import Interrupts
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
 from snapfarm.recorder import RunRecorder
@@ -29,7 +32,7 @@ from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from warnings import WarningMessage
 
     import zmq
@@ -159,21 +162,20 @@ class FarmSession:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Replay what the workers report until all is done."""
-        farm = self._running_farm()
-        try:
-            while not farm.done:
-                farm.step()
-                self._obey()
-        except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            self._broken = not interrupted
-            if interrupted:
-                self._teller.say("interrupted: the workers are being ended")
-            farm.abort()
-            self._recorder.unrun(map(nodeid_of, farm.unrun), "the run was interrupted")
-            raise
-        if farm.unrun and not self._recorder.report.unrun:
-            self._recorder.unrun(map(nodeid_of, farm.unrun), self._stop_reason())
+        farm, hub = self._running_farm(), self._hub
+        if hub is None:
+            raise RuntimeError("the farm was used before the session started")
+        with Interrupts(hub.wake) as interrupts:
+            try:
+                while not farm.done:
+                    farm.step()
+                    self._obey()
+                    interrupts.check()
+            except BaseException as error:
+                self._abort(farm, interrupts, isinstance(error, KeyboardInterrupt))
+                raise
+            if farm.unrun and not self._recorder.report.unrun:
+                self._recorder.unrun(map(nodeid_of, farm.unrun), self._stop_reason())
         if self._verdict is not None:
             raise self._verdict
         if session.shouldfail:
@@ -181,6 +183,24 @@ class FarmSession:
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
         return True
+
+    def _abort(self, farm: Farm, interrupts: Interrupts, interrupted: bool) -> None:
+        """End the workers; whatever happens meanwhile, each item has an outcome or is named."""
+        self._broken = not interrupted
+        try:
+            if interrupted:
+                self._teller.say("interrupted: the workers are being ended")
+            farm.abort(interrupts.taken)
+        finally:
+            self._recorder.unrun(self._without_outcome(), "the run was interrupted")
+
+    def _without_outcome(self) -> Iterator[str]:
+        """Yield the node id of each item that was collected and of which nothing was recorded."""
+        recorded = Counter(item.nodeid for item in self._recorder.report.items)
+        for nodeid in map(nodeid_of, self._replay.indexes):
+            if not recorded[nodeid]:
+                yield nodeid
+            recorded[nodeid] -= 1
 
     def _obey(self) -> None:
         """Stop the farm when pytest, or a plugin, wants to stop.
@@ -336,6 +356,18 @@ class FarmSession:
         """Return whether a plugin wants an item that killed its worker to run again."""
         node = self._nodes[died.worker]
         return not self._broken and self._replay.is_rerun(node, key, died, seconds)
+
+    def overran(
+        self,
+        worker: str,
+        message: FromWorker,
+        payload: Sequence[zmq.Frame],
+        late: Sequence[Overran],
+    ) -> None:
+        """Replay an item that ended when its time was over: it has failed."""
+        if isinstance(message, wire.ItemFinished):
+            message = overruns.failed(message, self._settings.test_timeout, late)
+        self.arrived(worker, message, payload)
 
     def crashed(self, key: str, died: Died, seconds: float) -> None:
         """Report an item that killed its worker: its outcome, unless it runs again."""

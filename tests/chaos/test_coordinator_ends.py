@@ -90,6 +90,60 @@ def test_a_second_ctrl_c_does_not_wait_for_fixtures(tmp_path: Path) -> None:
         running.signal(signal.SIGINT)
         run = running.wait(GONE_WITHIN * 2)
     assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    assert run.outcomes == {}
+    assert run.unrun == [f"test_it.py::test_it[{n}]" for n in range(4)]
+
+
+#: Presses Ctrl-C in the coordinator, in the middle of handling one of many results.
+PRESS = """
+import os, signal
+
+pressed = []
+
+def pytest_runtest_logreport(report):
+    if "PYTEST_XDIST_WORKER" not in os.environ and report.when == "call" and not pressed:
+        pressed.append(report.nodeid)
+        for _ in range({times}):
+            os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_loses_no_test_and_no_result(tmp_path: Path, times: int) -> None:
+    suite = _suite(
+        tmp_path,
+        {
+            "conftest.py": PRESS.format(times=times),
+            "test_it.py": "import pytest\n"
+            "@pytest.mark.parametrize('n', range(300))\n"
+            "def test_it(n): pass\n",
+        },
+    )
+    run = suite.run()
+    assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt" in run.output
+    outcomes = run.outcomes
+    assert set(outcomes.values()) == {"passed"}
+    assert sorted([*outcomes, *run.unrun]) == sorted(
+        f"test_it.py::test_it[{n}]" for n in range(300)
+    )
+
+
+def test_a_failing_hook_loses_no_test(tmp_path: Path) -> None:
+    suite = _suite(
+        tmp_path,
+        {
+            "conftest.py": "import os\n"
+            "def pytest_runtest_logreport(report):\n"
+            "    if 'PYTEST_XDIST_WORKER' not in os.environ: raise ValueError(report.nodeid)\n",
+            "test_it.py": "import pytest\n"
+            "@pytest.mark.parametrize('n', range(30))\n"
+            "def test_it(n): pass\n",
+        },
+    )
+    run = suite.run()
+    assert run.exit_code == pytest.ExitCode.INTERNAL_ERROR
+    assert len(run.items) + len(run.unrun) == 30
 
 
 def test_ctrl_c_reaches_a_test_that_ignores_it(tmp_path: Path) -> None:
@@ -253,6 +307,35 @@ def test_a_coordinator_that_was_stopped_for_a_while_goes_on(tmp_path: Path) -> N
         run = running.wait()
     assert run.exit_code == 0
     assert run.counts == {"passed": 2}
+
+
+def test_a_coordinator_that_was_stopped_holds_nobody_to_a_limit_for_it(tmp_path: Path) -> None:
+    # 1. A test runs, and the coordinator is stopped. 2. The test ends; so do those after it.
+    # 3. The coordinator goes on when the time limit of the test has passed.
+    suite = _suite(
+        tmp_path,
+        {
+            "farm.toml": "test_timeout = 3\nstop_timeout = 2\n",
+            "test_it.py": "import time, pathlib, pytest\n"
+            "def test_it():\n"
+            "    open('running', 'w').write('x\\n')\n"
+            "    while not pathlib.Path('go-on').exists(): time.sleep(0.01)\n"
+            "@pytest.mark.parametrize('n', range(40))\n"
+            "def test_other(n):\n"
+            "    with open('others', 'a') as out: print(n, file=out)\n",
+        },
+    )
+    with suite.started(workers=1) as running:
+        running.wait_for_file("running")
+        running.signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        (tmp_path / "go-on").touch()
+        running.wait_for_file("others", count=3)
+        wait_for("the limit", lambda: time.monotonic() - stopped > 3.5)
+        running.signal(signal.SIGCONT)
+        run = running.wait()
+    assert run.exit_code == 0
+    assert run.counts == {"passed": 41}
 
 
 def test_ctrl_c_at_a_terminal_reaches_workers_that_have_just_been_started(tmp_path: Path) -> None:

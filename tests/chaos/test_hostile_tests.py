@@ -107,6 +107,47 @@ def test_a_stuck_test_is_ended_with_the_stacks_of_all_threads(tmp_path: Path, wh
     assert "before" in told
 
 
+#: Ends once the farm has asked for stacks, with much more time than usual to do so.
+LATE = """
+import os, time
+
+def test_it(resource):
+    while True:
+        for descriptor in range(100):
+            try:
+                path = os.readlink(f"/proc/self/fd/{descriptor}")
+            except OSError:
+                continue
+            if path.endswith(".stacks") and os.path.getsize(path):
+                return
+        time.sleep(0.01)
+"""
+
+
+def test_a_test_that_ends_in_its_last_moment_has_failed_and_nobody_else(tmp_path: Path) -> None:
+    suite = _suite(tmp_path, LATE, farm="test_timeout = 2")
+    suite.write(
+        {
+            "conftest.py": "import pytest\n"
+            "import snapfarm.hub\n"
+            "snapfarm.hub._STACKS_TIME = 60.0\n"
+            "@pytest.fixture(scope='session')\n"
+            "def resource():\n"
+            "    yield\n"
+            "    open('torn-down', 'w').close()\n"
+        }
+    )
+    run = suite.run(workers=1)
+    assert run.exit_code == 1
+    assert run.counts == {"failed": 1, "passed": 4}
+    assert run.outcomes["test_a.py::test_it"] == "failed"
+    told = run.text_of("test_it ___")
+    assert "the item passed the time limit of 2 s: it ended after" in told
+    assert "in test_it" in told.partition("Stacks of all threads")[2]
+    assert "workers that died" not in run.output
+    assert (tmp_path / "torn-down").exists()
+
+
 def test_a_stopped_process_passes_the_time_limit_too(tmp_path: Path) -> None:
     body = "import os, signal\ndef test_it(): os.kill(os.getpid(), signal.SIGSTOP)\n"
     run = _suite(tmp_path, body).run("--farm-test-timeout=2")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+from pathlib import Path
 
 import msgspec
 import pytest
 import zmq
 
+from snapfarm import hub
 from snapfarm.broadcast import Broadcast
-from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Printed, Silent
+from snapfarm.deadlines import Deadline, Kind
+from snapfarm.errors import LaunchError
+from snapfarm.happenings import Arrived, Died, KillReason, Oddity, Overran, Printed, Silent
 from snapfarm_worker import agent, wire
 from snapfarm_worker.blackbox import BlackBox, Phase
-from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL
-from support.hub import HubStage, hub_stage
+from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL, WorkerSpec
+from support.hub import HubStage, PlayedProcess, hub_stage
 
 
 def _hello(worker: str, protocol: int = wire.PROTOCOL_VERSION) -> bytes:
@@ -122,14 +128,14 @@ def test_a_silent_worker_that_lives_is_reported_once() -> None:
     with hub_stage(expected=1, silence=5) as stage:
         stage.serve(Broadcast(4096))
         socket = _greeted(stage, "gw0")
-        stage.clock.ahead += 6
+        stage.pass_time(6)
         stage.until(lambda: stage.seen(Silent))
         stage.events += stage.hub.poll(0)
         assert len(stage.seen(Silent)) == 1
         # It speaks, and is silent once more.
         socket.send(wire.encode(wire.Pulse("gw0")))
         stage.until(lambda: not stage.hub._peers["gw0"].warned)
-        stage.clock.ahead += 6
+        stage.pass_time(6)
         stage.until(lambda: len(stage.seen(Silent)) == 2)
 
 
@@ -138,14 +144,15 @@ def test_a_silent_worker_that_is_stopped_is_killed() -> None:
         stage.serve(Broadcast(4096))
         _greeted(stage, "gw0")
         stage.processes["gw0"].stopped = True
-        stage.clock.ahead += 6
+        stage.pass_time(6)
         died = stage.until(lambda: stage.seen(Died))[0]
         assert died.killed is KillReason.STOPPED
         assert died.cause == "signal SIGKILL"
         assert stage.processes["gw0"].signals == []
 
 
-def test_nobody_is_silent_while_messages_wait() -> None:
+def test_nobody_is_silent_while_messages_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_PAUSE", 1e9)
     with hub_stage(expected=2, silence=5) as stage:
         stage.serve(Broadcast(4096))
         loud, quiet = _greeted(stage, "gw0"), _greeted(stage, "gw1")
@@ -156,6 +163,40 @@ def test_nobody_is_silent_while_messages_wait() -> None:
         stage.clock.ahead += 6
         stage.until(lambda: stage.hub._drained and not stage.hub._router.poll(0))
         assert stage.seen(Silent) == []
+
+
+def test_time_in_which_nobody_looked_does_not_count() -> None:
+    # 1. A worker is heard of, another is sentenced. 2. The coordinator is stopped for an hour.
+    # 3. It goes on before ZeroMQ has read what came meanwhile.
+    with hub_stage(expected=2, silence=5) as stage:
+        stage.serve(Broadcast(4096))
+        _greeted(stage, "gw0")
+        stage.launch("gw1")
+        stage.hub.kill("gw1", KillReason.TIMEOUT, stacks=True)
+        stage.hub.deadlines.set(Kind.EXIT, stage.clock() + 2, "gw0")
+        stage.clock.ahead += 3600
+        for _ in range(3):
+            stage.events += stage.hub.poll(0)
+            assert stage.hub.due() == []
+        assert stage.events[1:] == []
+        assert not stage.processes["gw1"].killed
+        stage.pass_time(3)
+        stage.until(lambda: stage.seen(Died))
+        assert stage.hub.due() == [Deadline(Kind.EXIT, "gw0")]
+
+
+def test_limits_hold_though_every_look_is_late() -> None:
+    with hub_stage(expected=1) as stage:
+        stage.serve(Broadcast(4096))
+        _greeted(stage, "gw0")
+        stage.hub.deadlines.set(Kind.STOP, stage.clock() - 1)
+        found = []
+        for _ in range(2):
+            stage.clock.ahead += 60
+            stage.hub.poll(0)
+            found.append(stage.hub.due())
+            stage.hub.deadlines.set(Kind.STOP, stage.clock() - 1)
+        assert found == [[], [Deadline(Kind.STOP)]]
 
 
 # ---------------------------------------------------------------- deaths
@@ -177,7 +218,7 @@ def test_a_death_is_told_after_the_results_that_are_on_their_way() -> None:
         box.item_finished()
         box.write(Phase.CALL, "b")
         process.end(-9)
-        stage.until(lambda: stage.hub._peers["gw0"].ended_at)
+        stage.until(lambda: stage.hub._peers["gw0"].ended)
         socket = stage.socket("gw0/results")
         socket.send(_finished("a"))
         died = stage.until(lambda: stage.seen(Died))[0]
@@ -193,10 +234,10 @@ def test_a_result_that_never_comes_is_waited_for_and_counted() -> None:
         box.write(Phase.CALL, "a")
         box.item_finished()
         process.end(-9)
-        stage.until(lambda: stage.hub._peers["gw0"].ended_at)
-        stage.clock.ahead += 0.5
+        stage.until(lambda: stage.hub._peers["gw0"].ended)
+        stage.pass_time(0.5)
         assert stage.hub.poll(0.02) == []
-        stage.clock.ahead += 0.6
+        stage.pass_time(0.6)
         died = stage.until(lambda: stage.seen(Died))[0]
         assert died.missing == 1
 
@@ -211,9 +252,9 @@ def test_the_goodbye_of_a_worker_is_waited_for(exit_code: int, goodbye: wire.Mes
         process = stage.launch("gw0")
         BlackBox(process.spec.files.box).write(Phase.ENDING, "")
         process.end(exit_code)
-        stage.until(lambda: stage.hub._peers["gw0"].ended_at)
+        stage.until(lambda: stage.hub._peers["gw0"].ended)
         # Longer than what need not come is waited for.
-        stage.clock.ahead += 0.5
+        stage.pass_time(0.5)
         assert stage.hub.poll(0.02) == []
         stage.socket("gw0/results").send(wire.encode(goodbye))
         stage.until(lambda: stage.seen(Died))
@@ -242,9 +283,56 @@ def test_stacks_are_asked_for_before_the_kill() -> None:
         process.spec.files.stacks.write_text("the stacks")
         assert process.signals == [STACKS_SIGNAL]
         assert not process.killed
-        stage.clock.ahead += 2
+        stage.pass_time(2)
         died = stage.until(lambda: stage.seen(Died))[0]
         assert (died.killed, died.stacks) == (KillReason.TIMEOUT, "the stacks")
+
+
+def test_a_worker_is_killed_for_an_item_only_while_that_runs() -> None:
+    # 1. "a" passes its limit, and the worker is asked for stacks. 2. It ends "a" and begins "b".
+    # 3. The time for the stacks is over.
+    with hub_stage(expected=1) as stage:
+        stage.serve(Broadcast(4096))
+        _greeted(stage, "gw0")
+        process = stage.processes["gw0"]
+        box = BlackBox(process.spec.files.box)
+        box.write(Phase.CALL, "a")
+        stage.hub.kill("gw0", KillReason.TIMEOUT, key="a", stacks=True)
+        process.spec.files.stacks.write_text("the stacks of a")
+        box.item_finished()
+        box.write(Phase.CALL, "b")
+        late = stage.until(lambda: stage.seen(Overran))
+        assert late == [Overran("gw0", "a", 0, "the stacks of a")]
+        assert not process.killed
+        assert stage.hub.deadlines.at(Kind.KILL, "gw0") is None
+        # The next one is killed with stacks of its own.
+        stage.hub.kill("gw0", KillReason.TIMEOUT, key="b", stacks=True)
+        with process.spec.files.stacks.open("a") as file:
+            file.write("the stacks of b")
+        (died,) = stage.until(lambda: stage.seen(Died))
+        assert (died.killed, died.condemned) == (KillReason.TIMEOUT, ("b",))
+        assert died.stacks == "the stacks of b"
+
+
+def test_a_sentence_for_items_ends_with_the_last_of_them() -> None:
+    with hub_stage(expected=1) as stage:
+        stage.serve(Broadcast(4096))
+        process = stage.launch("gw0", lanes=2)
+        for lane, key in enumerate("ab"):
+            BlackBox(process.spec.files.lane_box(lane)).write(Phase.CALL, key)
+            stage.hub.kill("gw0", KillReason.TIMEOUT, key=key, stacks=True)
+        assert process.signals == [STACKS_SIGNAL]
+        assert stage.hub.spare("gw0", "c") is None
+        assert stage.hub.spare("gw0", "a") == Overran("gw0", "a", 0, "")
+        assert stage.hub.deadlines.at(Kind.KILL, "gw0") is not None
+        assert stage.hub.spare("gw0", "b") is not None
+        assert stage.hub.deadlines.at(Kind.KILL, "gw0") is None
+        # Another reason is final.
+        stage.hub.kill("gw0", KillReason.TIMEOUT, key="a", stacks=True)
+        stage.hub.kill("gw0", KillReason.ENDING)
+        assert stage.hub.spare("gw0", "a") is None
+        (died,) = stage.until(lambda: stage.seen(Died))
+        assert (died.killed, died.condemned) == (KillReason.ENDING, ())
 
 
 def test_an_order_to_nobody_is_dropped() -> None:
@@ -271,4 +359,59 @@ def test_nothing_is_left_of_a_dead_worker() -> None:
         process.end(-9)
         stage.until(lambda: stage.seen(Died))
         assert {path.name for path in stage.folder.iterdir()} == before
+        assert stage.hub.workers == ()
+
+
+# ---------------------------------------------------------------- starts
+
+
+def _descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.mark.parametrize("nth", range(3))
+def test_a_start_without_room_is_a_launch_error_and_leaves_nothing(
+    nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The pipe's two ends, then the process's own: with each, the system may be out of descriptors.
+    with hub_stage(expected=1) as stage:
+        before, files = _descriptors(), set(stage.folder.iterdir())
+        real = os.open
+        opened: list[Path] = []
+
+        def scarce(path: Path, flags: int) -> int:
+            if len(opened) == nth:
+                raise OSError(errno.EMFILE, "Too many open files")
+            opened.append(path)
+            return real(path, flags)
+
+        def start(spec: WorkerSpec) -> PlayedProcess:
+            os.close(os.open(spec.files.folder, os.O_RDONLY))
+            raise AssertionError("the third open fails")
+
+        stage.hub._start = start
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", scarce)
+            with pytest.raises(LaunchError, match=r"gw0 could not be started: OSError: .*Too many"):
+                stage.launch("gw0")
+        assert _descriptors() == before
+        assert set(stage.folder.iterdir()) == files
+        assert stage.hub.workers == ()
+
+
+def test_a_process_whose_id_can_not_be_noted_does_not_live_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with hub_stage(expected=1) as stage:
+        before, files = _descriptors(), set(stage.folder.iterdir())
+
+        def full(path: Path, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(LaunchError, match="No space left"):
+            stage.launch("gw0")
+        assert stage.processes["gw0"].killed
+        assert _descriptors() == before
+        assert set(stage.folder.iterdir()) == files
         assert stage.hub.workers == ()

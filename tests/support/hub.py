@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import sqlite3
@@ -113,20 +114,23 @@ class HubStage:
         self.processes[spec.worker] = PlayedProcess(spec)
         return self.processes[spec.worker]
 
-    def launch(self, worker: str) -> PlayedProcess:
-        """Let the hub start a worker, which does nothing yet."""
-        self.hub.launch(
-            WorkerSpec(
-                worker=worker,
-                files=WorkerFiles(str(self.folder), worker),
-                control=self.hub.control,
-                broadcast=self.hub.news,
-                coordinator=os.getpid(),
-                pulse=1.0,
-                sensors=False,
-                job=cast("PytestJob", None),  # nobody runs pytest here
-            )
+    def spec(self, worker: str, lanes: int = 1) -> WorkerSpec:
+        """Return what a worker is started with."""
+        return WorkerSpec(
+            worker=worker,
+            files=WorkerFiles(str(self.folder), worker),
+            control=self.hub.control,
+            broadcast=self.hub.news,
+            coordinator=os.getpid(),
+            pulse=1.0,
+            sensors=False,
+            job=cast("PytestJob", None),  # nobody runs pytest here
+            lanes=lanes,
         )
+
+    def launch(self, worker: str, lanes: int = 1) -> PlayedProcess:
+        """Let the hub start a worker, which does nothing yet."""
+        self.hub.launch(self.spec(worker, lanes))
         return self.processes[worker]
 
     def serve(self, broadcast: Broadcast, *snapshots: Snapshot) -> None:
@@ -146,6 +150,12 @@ class HubStage:
             assert time.monotonic() < deadline, f"not within {LIMIT:g} s; events: {self.events}"
             self.events += self.hub.poll(0.02)
         return found
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass while the hub looks at its sockets now and then."""
+        for _ in range(math.ceil(seconds / 0.5)):
+            self.clock.ahead += 0.5
+            self.events += self.hub.poll(0)
 
     def seen(self, kind: type[_E]) -> list[_E]:
         """Return the events of a kind so far."""

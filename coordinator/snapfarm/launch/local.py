@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,12 @@ from snapfarm.launch import janitor
 from snapfarm.launch.spawning import without_main
 from snapfarm_worker import agent
 from snapfarm_worker.jobs import WorkerSpec
+
+#: How long an ended process may take until its exit code can be read, and how often to try it.
+_PATIENCE = 5.0
+_LOOK = 0.002
+#: Fields of a process's state, counted after its name: its state, and when it began.
+_STATE, _BORN = 0, 19
 
 
 class LocalWorker:
@@ -36,8 +43,9 @@ class LocalWorker:
         # that ends early must not: its workers only end once they see that it is gone.
         multiprocess.process._children.discard(self._process)  # noqa: SLF001  # no public way
         self.pid: int = self._process.pid
-        spec.files.pid.write_text(str(self.pid))
         self._ended = False
+        #: Tells this process from a later one with the same id; "" where the system does not say.
+        self._born = _stat(self.pid)[_BORN]
         try:
             self._descriptor: int | None = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
@@ -58,17 +66,17 @@ class LocalWorker:
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill the worker and all that it has started in its session."""
-        if not self._ended:
+        """Kill the worker and all that it has started in its session.
+
+        A forkserver collects its children itself, so the id may be another process's by now. That
+        can't be while the session has a member left: the system gives away no id of a session.
+        """
+        if not self._ended and _stat(self.pid)[_BORN] in (self._born, ""):
             janitor.kill_session(self.pid)
 
     def is_stopped(self) -> bool:
         """Return whether the process is stopped (SIGSTOP, a debugger); False where unknown."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return False
-        return stat.rpartition(")")[2].split()[0] in {"T", "t"}
+        return _stat(self.pid)[_STATE] in {"T", "t"}
 
     def reap(self) -> int | None:
         """Collect the ended process with what it left running; return its exit code.
@@ -78,7 +86,10 @@ class LocalWorker:
         """
         if not self._ended:
             self.kill()
-            self._process.join(5)
+            # Not `join`: it waits for a pipe that whatever the worker has forked keeps open.
+            deadline = time.monotonic() + _PATIENCE
+            while self._process.exitcode is None and time.monotonic() < deadline:
+                time.sleep(_LOOK)
             self._ended = self._process.exitcode is not None
         code: int | None = self._process.exitcode
         return code
@@ -90,6 +101,14 @@ class LocalWorker:
             self._descriptor = None
         with contextlib.suppress(ValueError):
             self._process.close()
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what the system tells of a process; empty texts where it tells nothing."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return [""] * (_BORN + 1)
 
 
 @contextlib.contextmanager

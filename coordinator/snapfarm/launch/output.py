@@ -26,7 +26,11 @@ class OutputPipe:
     def __init__(self, path: Path) -> None:
         os.mkfifo(path, 0o600)
         self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._writer = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            self._writer = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(self._reader)
+            raise
         self._partial = b""
         self._tail = ""
 
@@ -94,9 +98,9 @@ def captured_tail(descriptor: int) -> str:
     return data.decode("utf-8", "replace")
 
 
-def text_of(path: Path) -> str:
-    """Return what stands in a file; nothing where there is none."""
+def text_of(path: Path, start: int = 0) -> str:
+    """Return what stands in a file from a byte on; nothing where there is none."""
     try:
-        return path.read_text(errors="replace")
+        return path.read_bytes()[start:].decode("utf-8", "replace")
     except OSError:
         return ""

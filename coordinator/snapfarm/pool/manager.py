@@ -27,7 +27,7 @@ from snapfarm.broadcast import Broadcast, Frames
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher
 from snapfarm.errors import LaunchError, PoolBroken, ResultUnshippable, TaskTimeout, WorkerCrashed
 from snapfarm.farm import Farm, Limits
-from snapfarm.happenings import Died, KillReason
+from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
@@ -370,7 +370,11 @@ class PoolManager:
                 pass
 
     def _finished(
-        self, batch: Batch, message: wire.TaskFinished, payload: Sequence[zmq.Frame]
+        self,
+        batch: Batch,
+        message: wire.TaskFinished,
+        payload: Sequence[zmq.Frame],
+        late: Sequence[Overran] = (),
     ) -> None:
         chunk = batch.chunk
         chunk.seconds += message.seconds
@@ -401,7 +405,14 @@ class PoolManager:
             else:
                 raised = unpack_failure(failure, frames, self._codec)
             outcomes[failure.index] = Raised(raised)
-        failed = len(outcomes) if unusable is not None else len(message.failures)
+        for each in late:
+            if each.step:  # at step 0 it was still unpacking, which is no call's own fault
+                name = chunk.name(batch.index(each.step - 1))
+                timeout = self._settings.task_timeout
+                outcomes[each.step - 1] = Raised(
+                    TaskTimeout(name, each.worker, timeout, each.stacks)
+                )
+        failed = sum(isinstance(outcome, Raised) for outcome in outcomes)
         self.tally.count("failed", failed)
         self.tally.count("done", len(outcomes) - failed)
         if batch.indexes is None:
@@ -411,6 +422,20 @@ class PoolManager:
                 chunk.close(batch.index(position), outcome)
         self._changed()
 
+    def overran(
+        self,
+        worker: str,
+        message: FromWorker,
+        payload: Sequence[zmq.Frame],
+        late: Sequence[Overran],
+    ) -> None:
+        """Take a result of which some calls returned when their time was over: they have failed."""
+        self.tally.arrived(worker, message)
+        if isinstance(message, wire.TaskFinished) and (
+            batch := self._batches.pop(message.key, None)
+        ):
+            self._finished(batch, message, payload, late)
+
     def crashed(self, key: str, died: Died, seconds: float) -> None:
         """Give the call that ran its outcome, or run it again; the rest of its batch runs on."""
         batch = self._batches.pop(key)
@@ -419,8 +444,8 @@ class PoolManager:
         positions = list(range(len(batch)))
         # At step 0 it was still unpacking: that is no call's own fault, and would happen again.
         blamed = positions if step == 0 else [step - 1]
-        limit = self._settings.task_timeout
-        timed_out = died.killed is KillReason.TIMEOUT and seconds >= limit
+        del seconds
+        timed_out = key in died.condemned
         again = not timed_out and batch.attempts < self._settings.retries
         for position in blamed:
             index = batch.index(position)
