@@ -16,7 +16,7 @@ from snapfarm_worker import junit, plain
 from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from snapfarm.happenings import Died
     from snapfarm.node import WorkerNode
@@ -30,9 +30,11 @@ class Replay:
     A hook that raises is pytest's business: the exception goes through to the caller.
     """
 
-    def __init__(self, config: pytest.Config, testrun: str) -> None:
+    def __init__(self, config: pytest.Config, testrun: str, limit: float = 0.0) -> None:
         self._config = config
         self._testrun = testrun
+        #: Seconds that an item may take.
+        self._limit = limit
         #: Place of each item's key in the collection.
         self.indexes: dict[str, int] = {}
         #: Where each item is, from its start message.
@@ -88,9 +90,21 @@ class Replay:
         if not any(handled):
             sys.stderr.writelines(f"INTERNALERROR> {line}\n" for line in lines.splitlines())
 
-    def collected(self, keys: Iterable[str]) -> None:
-        """Learn the order of the items."""
-        self.indexes = {key: index for index, key in enumerate(keys)}
+    def collected(self, node: WorkerNode, keys: Sequence[str]) -> None:
+        """Replay that a worker has collected, and learn the order of the items from the first."""
+        if not self.indexes:
+            self.indexes = {key: index for index, key in enumerate(keys)}
+        self._config.hook.pytest_xdist_node_collection_finished(
+            node=node, ids=[nodeid_of(key) for key in keys]
+        )
+
+    def remember_nodeids(self) -> None:
+        """Let `--nf` know the items next time; pytest remembers what it has collected itself."""
+        cache: pytest.Cache | None = getattr(self._config, "cache", None)
+        if cache is not None and self.indexes:
+            known = set(cast("list[str]", cache.get("cache/nodeids", [])))
+            if not known.issuperset(seen := set(map(nodeid_of, self.indexes))):
+                cache.set("cache/nodeids", sorted(known | seen))
 
     def started(self, key: str, location: Location) -> None:
         """Replay an item's start."""
@@ -109,25 +123,27 @@ class Replay:
         hook.pytest_runtest_logfinish(nodeid=nodeid_of(key), location=self._location(key))
         return outcomes
 
-    def is_rerun(
-        self, node: WorkerNode, key: str, died: Died, *, seconds: float, limit: float
-    ) -> bool:
+    def logged(self, node: WorkerNode, data: bytes) -> None:
+        """Replay reports that a plugin has logged in a worker outside of any item."""
+        for report in reports(self._config, data):
+            self._mark(report, node, report.nodeid)
+            self._config.hook.pytest_runtest_logreport(report=report)
+
+    def is_rerun(self, node: WorkerNode, key: str, died: Died, seconds: float) -> bool:
         """Ask plugins what becomes of an item that killed its worker, before that is reported.
 
         Returns whether one of them wants it to run again.
         """
-        report = self._crash_report(node, key, died, seconds, limit)
+        report = self._crash_report(node, key, died, seconds)
         again = self._handle_crash(report, may_rerun=True)
         self._crashes[node.gateway.id, key] = report, again
         return again
 
-    def crashed(
-        self, node: WorkerNode, key: str, died: Died, *, seconds: float, limit: float
-    ) -> bool:
+    def crashed(self, node: WorkerNode, key: str, died: Died, seconds: float) -> bool:
         """Report an item that killed its worker; return whether this is its outcome."""
         report, again = self._crashes.pop((node.gateway.id, key), (None, False))
         if report is None:
-            report = self._crash_report(node, key, died, seconds, limit)
+            report = self._crash_report(node, key, died, seconds)
             self._handle_crash(report, may_rerun=False)
         hook = self._config.hook
         hook.pytest_runtest_logreport(report=report)
@@ -142,9 +158,9 @@ class Replay:
         return scheduler.pending
 
     def _crash_report(
-        self, node: WorkerNode, key: str, died: Died, seconds: float, limit: float
+        self, node: WorkerNode, key: str, died: Died, seconds: float
     ) -> pytest.TestReport:
-        report = crash_report(nodeid_of(key), self._location(key), died, seconds, limit)
+        report = crash_report(nodeid_of(key), self._location(key), died, seconds, self._limit)
         self._mark(report, node, key)
         vars(report).update(farm_crash=True)
         return report

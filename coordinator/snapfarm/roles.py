@@ -17,7 +17,7 @@ from snapfarm.errors import UserError
 from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
 from snapfarm_worker.fixtures import DatabasePlugin
-from snapfarm_worker.items import is_worker_session
+from snapfarm_worker.session import is_worker_session
 from snapfarm_worker.texts import readable
 
 __all__ = ["is_worker_session"]

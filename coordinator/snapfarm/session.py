@@ -55,14 +55,16 @@ class FarmSession:
         self._config = config
         self._settings = farm_config
         self._workers = workers
-        self._testrun = str(_option(config, "testrunuid") or uuid.uuid4().hex)
+        self._testrun = str(config.getoption("testrunuid", None) or uuid.uuid4().hex)
         self._recorder = RunRecorder(workers, farm_config.dist)
         self._blueprint = Blueprint(config, farm_config, workers, self._testrun, sys_path)
         self._nodes = self._blueprint.nodes
         self._teller = Teller(config)
         self._readiness = Readiness(self._teller, workers)
-        self._replay = Replay(config, self._testrun)
+        self._replay = Replay(config, self._testrun, farm_config.test_timeout)
         self._collected = False
+        #: The last word of workers that stop, until the item that they still run has ended.
+        self._unfinished: dict[str, wire.Stopping] = {}
         #: Workers whose pytest session came to an end of its own.
         self._ended: set[str] = set()
         #: What shall end the run once the workers have: raised from the run loop.
@@ -136,16 +138,13 @@ class FarmSession:
 
         served = serving.serve(
             self._settings,
-            rebuild=bool(_option(self._config, "rebuild_golden")),
+            rebuild=bool(self._config.getoption("rebuild_golden", None)),
             scratch=None if self._folder is None else self._folder.path,
-            on_start=lambda golden: self._teller.say(f"golden  {golden.name}   is being built"),
+            say=self._teller.say,
         )
         self._goldens = served.goldens
         for result in served.goldens:
             self._recorder.golden(result)
-            self._teller.say(serving.describe(result))
-            for note in result.notes:
-                self._teller.say(f"        {result.name}: {note}")
         hub.serve(served.broadcast, served.orders)
 
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -213,18 +212,10 @@ class FarmSession:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         try:
             result = yield
-            self._remember_nodeids()
+            self._replay.remember_nodeids()
             return result
         finally:
             self.close()
-
-    def _remember_nodeids(self) -> None:
-        """Let `--nf` know these items next time; pytest remembers what it has collected itself."""
-        cache: pytest.Cache | None = getattr(self._config, "cache", None)
-        if cache is not None and self._replay.indexes:
-            known = set(cast("list[str]", cache.get("cache/nodeids", [])))
-            if not known.issuperset(seen := set(map(nodeid_of, self._replay.indexes))):
-                cache.set("cache/nodeids", sorted(known | seen))
 
     def pytest_unconfigure(self) -> None:
         """Leave nothing behind also where the session did not get so far as to start."""
@@ -279,10 +270,14 @@ class FarmSession:
                 self._replay.started(key, location)
             case wire.ItemFinished(key=key):
                 self._announce_ready(now=True)
-                outcomes = self._replay.finished(node, key, message.reports)
-                self._recorder.finished(nodeid_of(key), worker, message.seconds, outcomes)
+                self._unfinished.pop(worker, None)
+                self._item_finished(node, key, message.reports, message.seconds)
+            case wire.ReportsLogged(reports=reports):
+                self._replay.logged(node, reports)
                 self._obey()
             case wire.Stopping(reason=reason, failed=failed):
+                if message.key:
+                    self._unfinished[worker] = message
                 if failed:
                     self._session.shouldfail = self._session.shouldfail or reason
                 else:
@@ -302,17 +297,19 @@ class FarmSession:
         keys = [item.key for item in message.items]
         if not self._collected:
             self._collected = True
-            self._replay.collected(keys)
             self._session.testscollected = len(keys)
             self._teller.deselected(message.deselected)
-        self._config.hook.pytest_xdist_node_collection_finished(
-            node=node, ids=[nodeid_of(key) for key in keys]
-        )
+        self._replay.collected(node, keys)
         errors = self._replay.collect_errors
         if message.errors and not self._config.getoption("continue_on_collection_errors"):
             plural = "s" if errors != 1 else ""
             self._end(self._session.Interrupted(f"{errors} error{plural} during collection"))
         self._announce_ready()
+
+    def _item_finished(self, node: WorkerNode, key: str, reports: bytes, seconds: float) -> None:
+        outcomes = self._replay.finished(node, key, reports)
+        self._recorder.finished(nodeid_of(key), node.gateway.id, seconds, outcomes)
+        self._obey()
 
     def _session_ended(self, node: WorkerNode, message: wire.SessionEnded) -> None:
         self._ended.add(node.gateway.id)
@@ -320,11 +317,8 @@ class FarmSession:
         junit.hand_over_properties(self._config, node.workeroutput)
         if message.reason:
             # pytest.exit() or a KeyboardInterrupt of the test's own: it ends the whole run.
-            self._end(
-                pytest.exit.Exception(
-                    f"{node.gateway.id}: {message.reason}", returncode=message.exit_status
-                )
-            )
+            reason = f"{node.gateway.id}: {message.reason}"
+            self._end(pytest.exit.Exception(reason, returncode=message.exit_status))
         self._obey()
 
     def _worker_failed(self, worker: str, message: wire.WorkerFailed) -> None:
@@ -340,32 +334,36 @@ class FarmSession:
 
     def _is_rerun(self, key: str, died: Died, seconds: float) -> bool:
         """Return whether a plugin wants an item that killed its worker to run again."""
-        if self._broken:
-            return False
-        node, limit = self._nodes[died.worker], self._settings.test_timeout
-        return self._replay.is_rerun(node, key, died, seconds=seconds, limit=limit)
+        node = self._nodes[died.worker]
+        return not self._broken and self._replay.is_rerun(node, key, died, seconds)
 
     def crashed(self, key: str, died: Died, seconds: float) -> None:
         """Report an item that killed its worker: its outcome, unless it runs again."""
         if self._broken:
             return
         self._announce_ready(now=True)
-        node, limit = self._nodes[died.worker], self._settings.test_timeout
-        if self._replay.crashed(node, key, died, seconds=seconds, limit=limit):
+        if self._replay.crashed(self._nodes[died.worker], key, died, seconds):
             self._recorder.crashed(nodeid_of(key), died, seconds)
         else:
             self._recorder.notice(f"{died.worker}: {nodeid_of(key)} killed it, and runs again")
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Tell plugins that a worker is gone, and keep what it said about its end."""
-        expected = orderly and (died.exit_code == 0 or died.killed is KillReason.ENDING)
+        # None: gevent, say, in a conftest that is ours too, has collected the process before us.
+        expected = orderly and (died.exit_code in {0, None} or died.killed is KillReason.ENDING)
         error = None if expected else terminal.end_of(died)
         if error is not None and not self._running_farm().stopping:
             self._recorder.death(worker, error)
             if died.record.phase not in RUNNING:
                 self._teller.tell(worker, f"its process ended: {error}")
+        unfinished = self._unfinished.pop(worker, None)
         if not self._broken:
-            self._config.hook.pytest_testnodedown(node=self._nodes[worker], error=error)
+            node = self._nodes[worker]
+            if unfinished is not None:
+                # Killed in the teardown of the item that stops the run: its failure counts.
+                self._running_farm().skip(worker, unfinished.key)
+                self._item_finished(node, unfinished.key, unfinished.reports, 0.0)
+            self._config.hook.pytest_testnodedown(node=node, error=error)
 
     def printed(self, worker: str, lines: tuple[str, ...]) -> None:
         """Show what a worker wrote past pytest's capture (all of it, with `-s`)."""
@@ -399,7 +397,3 @@ class FarmSession:
         if self._farm is None:
             raise RuntimeError("the farm was used before the session started")
         return self._farm
-
-
-def _option(config: pytest.Config, name: str) -> object:
-    return getattr(config.option, name, None)

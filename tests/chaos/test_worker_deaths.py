@@ -325,3 +325,23 @@ def test_a_test_that_ends_its_session_without_a_word_does_so_twice_at_most(tmp_p
         "test_it.py::test_other": "passed",
     }
     assert "it ended the session without a word" in run.output
+
+
+def test_a_failure_that_ends_the_run_counts_though_its_worker_dies_tearing_down(
+    tmp_path: Path,
+) -> None:
+    suite = Suite(
+        tmp_path,
+        {
+            "test_it.py": "import os, pytest\n"
+            "@pytest.fixture(scope='session', autouse=True)\n"
+            "def resource():\n    yield\n    os.abort()\n"
+            "def test_fails(): assert 0, 'the failure'\n"
+            "def test_other(): pass\n",
+        },
+    )
+    run = suite.run("-x", workers=1)
+    assert run.exit_code == 1
+    assert run.outcomes == {"test_it.py::test_fails": "failed"}
+    assert run.unrun == ["test_it.py::test_other"]
+    assert "the failure" in run.text_of("test_fails ___")

@@ -21,7 +21,9 @@ def _imported(statement: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["zmq", "multiprocess", "dill", "dmemfs", "snapfarm.hub"])
+@pytest.mark.parametrize(
+    "module", ["zmq", "multiprocess", "dill", "dmemfs", "snapfarm.hub", "snapfarm_worker.items"]
+)
 def test_plain_run_does_not_import_the_farm(module: str) -> None:
     assert module not in _imported(_PLAIN)
 

@@ -81,15 +81,15 @@ def config(seen: Seen) -> pytest.Config:
 
 
 @pytest.fixture
-def replayed(config: pytest.Config) -> replay.Replay:
-    found = replay.Replay(config, "the-run")
-    found.collected(["a.py::test_a", "a.py::test_b", "a.py::test_b\x002"])
-    return found
+def node(config: pytest.Config) -> WorkerNode:
+    return WorkerNode("gw1", config, {}, NodeManager(config, "the-run"))
 
 
 @pytest.fixture
-def node(config: pytest.Config) -> WorkerNode:
-    return WorkerNode("gw1", config, {}, NodeManager(config, "the-run"))
+def replayed(config: pytest.Config, node: WorkerNode) -> replay.Replay:
+    found = replay.Replay(config, "the-run")
+    found.collected(node, ["a.py::test_a", "a.py::test_b", "a.py::test_b\x002"])
+    return found
 
 
 def _report(nodeid: str, when: str = "call", **more: object) -> pytest.TestReport:
@@ -237,7 +237,7 @@ def _died(**more: object) -> Died:
 def test_a_crash_is_the_items_outcome(
     replayed: replay.Replay, node: WorkerNode, seen: Seen
 ) -> None:
-    assert replayed.crashed(node, "a.py::test_b", _died(), seconds=2.5, limit=0)
+    assert replayed.crashed(node, "a.py::test_b", _died(), 2.5)
     (report,) = seen.reports
     assert (report.outcome, report.when, report.duration) == ("failed", "call", 2.5)
     assert "worker 'gw1' crashed while running 'a.py::test_b'" in report.longreprtext
@@ -252,11 +252,11 @@ def test_a_plugin_may_have_a_crashed_item_run_again(
     replayed: replay.Replay, node: WorkerNode, seen: Seen
 ) -> None:
     seen.reruns = True
-    assert replayed.is_rerun(node, "a.py::test_b", _died(), seconds=1.0, limit=0)
+    assert replayed.is_rerun(node, "a.py::test_b", _died(), 1.0)
     assert not seen.reports
-    assert not replayed.crashed(node, "a.py::test_b", _died(), seconds=1.0, limit=0)
+    assert not replayed.crashed(node, "a.py::test_b", _died(), 1.0)
     # Unasked, as while the run is being stopped: it can't run again.
-    assert replayed.crashed(node, "a.py::test_b", _died(), seconds=1.0, limit=0)
+    assert replayed.crashed(node, "a.py::test_b", _died(), 1.0)
     assert [report.outcome for report in seen.reports] == ["rerun", "failed"]
     assert [event for event, _ in seen.events].count("crash") == 2
     with pytest.raises(NotImplementedError, match="only an item that has just killed"):
@@ -266,8 +266,8 @@ def test_a_plugin_may_have_a_crashed_item_run_again(
 def test_a_crash_is_asked_about_before_it_is_reported_and_reported_once(
     replayed: replay.Replay, node: WorkerNode, seen: Seen
 ) -> None:
-    assert not replayed.is_rerun(node, "a.py::test_b", _died(), seconds=1.0, limit=0)
-    assert replayed.crashed(node, "a.py::test_b", _died(), seconds=1.0, limit=0)
+    assert not replayed.is_rerun(node, "a.py::test_b", _died(), 1.0)
+    assert replayed.crashed(node, "a.py::test_b", _died(), 1.0)
     assert [report.outcome for report in seen.reports] == ["failed"]
     assert [event for event, _ in seen.events].count("crash") == 1
 

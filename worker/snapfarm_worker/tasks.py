@@ -21,7 +21,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import NoReturn, cast
+from typing import NamedTuple, NoReturn, TypeAlias, cast
 
 import msgspec
 
@@ -43,6 +43,8 @@ from snapfarm_worker.taskqueue import Task, TaskQueue
 from snapfarm_worker.wire import CallFailure, RingReset
 
 Function = Callable[..., object]
+_Rows: TypeAlias = list[object]
+_Options: TypeAlias = dict[str, object]
 
 #: So many functions are kept unpacked.
 _KEPT_FUNCTIONS = 64
@@ -66,6 +68,22 @@ def _end_child(error: BaseException) -> NoReturn:
     else:
         sys.stderr.write(f"{error.code}\n")
     os._exit(status)
+
+
+class _Calls(NamedTuple):
+    """What to call a function with: positional arguments of each call, keywords of all.
+
+    Where `flat`, every call has one argument, and `rows` holds these, else tuples of them.
+    """
+
+    rows: _Rows
+    options: _Options
+    flat: bool
+
+    def arguments(self, index: int) -> tuple[object, ...]:
+        """Return the positional arguments of a call."""
+        row = self.rows[index]
+        return (row,) if self.flat else cast("tuple[object, ...]", row)
 
 
 class TaskContext(msgspec.Struct, frozen=True):
@@ -285,9 +303,7 @@ class Lane:
         failures: list[tuple[CallFailure, Parcel]] = []
         try:
             function = self._runner.function(task)
-            calls, options = cast(
-                "tuple[list[tuple[object, ...]], dict[str, object]]", codec.unpack(task.arguments)
-            )
+            calls = _Calls(*cast("tuple[_Rows, _Options, bool]", codec.unpack(task.arguments)))
         except BaseException as error:  # what is unpacked is code of the user's
             failure, parcel = pack_failure(0, error, codec)
             failures = [
@@ -296,7 +312,7 @@ class Lane:
             ]
             values = [None] * order.calls
         else:
-            self._call(function, calls, options, values, failures)
+            self._call(function, calls, values, failures)
         seconds = perf_counter() - began
         results = self._packed(values, failures)
         findings = self.databases.findings
@@ -320,25 +336,23 @@ class Lane:
     def _call(
         self,
         function: Function,
-        calls: Sequence[tuple[object, ...]],
-        options: dict[str, object],
+        calls: _Calls,
         values: list[object],
         failures: list[tuple[CallFailure, Parcel]],
     ) -> None:
         """Call the function for each set of arguments."""
         steps = self._box.steps
-        while (index := len(values)) < len(calls):
+        while (index := len(values)) < len(calls.rows):
             first, conn = self._given()
             if self._per_task:
                 steps[1] = index + 1  # which also names it
                 self.databases.begin_test(self.name())
             try:
                 if conn is not None:
-                    _call_many(function, conn, itertools.islice(calls, index, None), options,
-                               values, steps)  # fmt: skip
+                    _call_many(function, conn, calls, values, steps)
                 else:
                     steps[1] = index + 1
-                    values.append(function(first, *calls[index], **options))
+                    values.append(function(first, *calls.arguments(index), **calls.options))
             except BaseException as error:  # whatever it is, it is the task's
                 if _forked:
                     _end_child(error)
@@ -394,20 +408,27 @@ class Lane:
 def _call_many(
     function: Function,
     conn: RingConnection,
-    calls: Iterator[tuple[object, ...]],
-    options: dict[str, object],
+    calls: _Calls,
     values: list[object],
     steps: memoryview,
 ) -> None:
-    """Call until one raises, or leaves something behind; this loop is the pool's hot path.
+    """Call until one raises, or leaves something behind: the pool's hot path.
 
     `values` gets what each call returned that did.
     """
-    append, member, index = values.append, conn.farm_member, len(values)
-    for args in calls:
-        index += 1
-        steps[1] = index
-        append(function(conn, *args, **options))
+    append, member, index, options = values.append, conn.farm_member, len(values), calls.options
+    if calls.flat and not options:
+        # The same as below, for what most maps do.
+        for value in itertools.islice(calls.rows, index, None):
+            index += 1
+            steps[1] = index
+            append(function(conn, value))
+            if conn.in_transaction or member.left or _forked:
+                return
+        return
+    for number in range(index, len(calls.rows)):
+        steps[1] = number + 1
+        append(function(conn, *calls.arguments(number), **options))
         if conn.in_transaction or member.left or _forked:
             return
 

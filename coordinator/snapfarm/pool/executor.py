@@ -124,6 +124,8 @@ class WorkerPool(Executor):
             sys_path=tuple(sys.path),
         )
         self._numbers = itertools.count()
+        #: Sizes that the chunks of maps had last, by the function's id.
+        self._sizes: dict[str, int] = {}
         self._functions = FunctionPacker(shipping)
         self._began = time.time()
         self._shutdown = False
@@ -219,6 +221,7 @@ class WorkerPool(Executor):
             self._codec,
             self._shipped(fn),
             iterables,
+            self._sizes,
             threads=self._settings.workers * self._settings.threads,
             chunksize=chunksize,
             buffersize=buffersize,

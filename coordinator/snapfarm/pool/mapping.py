@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Protocol, cast
 
 from snapfarm.errors import TaskUnshippable
-from snapfarm.pool.work import Chunk, Raised, Shipped, pack_calls
+from snapfarm.pool.work import Chunk, Raised, Rows, Shipped, pack_calls
 from snapfarm_worker.parcels import Codec
 
 #: Seconds that a chunk should take, at least, and most calls of one.
@@ -53,6 +54,7 @@ class Feed:
         codec: Codec,
         function: Shipped,
         iterables: Sequence[Iterable[object]],
+        sizes: dict[str, int],
         *,
         threads: int,
         chunksize: int | None,
@@ -67,7 +69,11 @@ class Feed:
             # The pool's thread takes from these: it must run no code of the user's, and what the
             # user changes meanwhile is not to change the calls.
             iterables = [each if type(each) in (range, tuple) else list(each) for each in iterables]
-        self._calls: Iterator[tuple[object, ...]] = zip(*iterables, strict=False)
+        #: Whether calls have one argument, and so travel as a list of these.
+        self._flat = len(iterables) == 1
+        self._calls: Iterator[object] = (
+            iter(iterables[0]) if self._flat else zip(*iterables, strict=False)
+        )
         self._window = _CHUNKS_PER_THREAD * threads
         self._chunksize = chunksize
         self._buffersize = buffersize
@@ -80,7 +86,10 @@ class Feed:
         self._in_flight = 0
         self._exhausted = False
         self._filling = False
-        self._size = 1 if chunksize is None else chunksize
+        self._begun = False
+        #: The size that chunks of a function had last, by its id.
+        self._sizes = sizes
+        self._size = sizes.get(function.id, 1) if chunksize is None else chunksize
         #: What the iterables, or sending, have raised: it comes in its turn, after the results of
         #: the calls before it.
         self._error: BaseException | None = None
@@ -88,6 +97,7 @@ class Feed:
     def begin(self) -> None:
         """Send the first chunks. Raises what the iterables and `submit` raise."""
         self.fill()
+        self._begun = True
         if self._error is not None:
             raise self._error
 
@@ -115,26 +125,25 @@ class Feed:
             return self._in_flight < self._window
         return len(self.chunks) < self._window
 
-    def _next_calls(self) -> list[tuple[object, ...]]:
+    def _next_calls(self) -> list[object]:
         size = self._size
         if self._buffersize is not None:
             waiting = sum(len(chunk.calls) for chunk in self.chunks)
             size = max(1, min(size, self._buffersize - waiting))
-        calls: list[tuple[object, ...]] = []
+        calls: list[object] = []
         try:
-            for call in self._calls:
-                calls.append(call)
-                if len(calls) >= size:
-                    break
-            else:
-                self._exhausted = True
+            calls.extend(itertools.islice(self._calls, size))
         except Exception as error:
+            # What came before it is in the list, and is run.
             self._error, self._exhausted = error, True
+        else:
+            self._exhausted = len(calls) < size
         return calls
 
-    def _send(self, calls: Sequence[tuple[object, ...]]) -> None:
+    def _send(self, calls: list[object]) -> None:
+        rows = Rows(calls) if self._flat else cast("list[tuple[object, ...]]", calls)
         try:
-            parcel = pack_calls(self._codec, calls, {})
+            parcel = pack_calls(self._codec, rows, {})
         except TaskUnshippable:
             if len(calls) == 1:
                 raise
@@ -144,7 +153,7 @@ class Feed:
             return
         chunk = Chunk(
             self._function,
-            calls,
+            rows,
             {},
             parcel,
             first=self._taken,
@@ -157,14 +166,16 @@ class Feed:
         self.chunks.append(chunk)
         # Called at once if it has its outcomes already; the lock is this thread's own.
         chunk.future.add_done_callback(functools.partial(self._done, chunk))
-        # Let the pool's thread send it, rather than when this one has made all others.
-        time.sleep(0)
+        if not self._begun:
+            # Let the pool's thread send it, rather than when this one has made all others.
+            time.sleep(0)
 
     def _done(self, chunk: Chunk, _future: object) -> None:
         """Take note that a chunk has its outcomes; called by the pool's thread."""
         if self._chunksize is None and chunk.seconds:
             fitting = int(_TARGET * len(chunk.calls) / chunk.seconds)
             self._size = max(1, min(fitting, len(chunk.calls) * _GROWTH, self._share))
+            self._sizes[self._function.id] = self._size
         if not self.by_itself:
             return
         with self._lock:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from snapfarm_worker.anomaly import Anomaly
-from snapfarm_worker.texts import readable_data
+from snapfarm_worker.texts import readable, readable_data
 
 #: 1  first version
 FORMAT_VERSION = 1
@@ -108,7 +108,7 @@ class RunReport(msgspec.Struct, kw_only=True):
 
 
 def write_json(report: RunReport, path: Path) -> None:
-    """Write a report as JSON, whole or not at all; a lone surrogate is written as its escape."""
+    """Write a report as JSON, whole or not at all."""
     try:
         data = msgspec.json.encode(report)
     except UnicodeEncodeError:
@@ -117,8 +117,8 @@ def write_json(report: RunReport, path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, whole or not at all; a lone surrogate is written as its escape."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(readable(text), encoding="utf-8")
     partial.replace(path)
