@@ -8,7 +8,7 @@ import pytest
 
 from snapfarm.errors import TaskUnshippable
 from snapfarm.pool.codec import TaskCodec
-from snapfarm.pool.work import Batch, Chunk, Raised, Shipped, pack_calls
+from snapfarm.pool.work import Batch, Chunk, Raised, Rows, Shipped, pack_calls
 from snapfarm_worker.parcels import PlainCodec
 
 CODEC = TaskCodec()
@@ -68,7 +68,17 @@ def test_a_batch_is_some_calls_of_a_chunk() -> None:
     assert whole.parcel(CODEC) is five.parcel
     some = Batch("2", five, [3, 4], attempts=1)
     assert (len(some), some.index(1)) == (2, 4)
-    assert CODEC.unpack(some.parcel(CODEC)) == ([(3,), (4,)], {"k": 1})
+    assert CODEC.unpack(some.parcel(CODEC)) == ([(3,), (4,)], {"k": 1}, False)
+
+
+def test_a_batch_of_calls_with_one_argument_holds_these() -> None:
+    rows = Rows([5, 6, 7])
+    assert (list(rows), rows[1:].values) == ([(5,), (6,), (7,)], [6, 7])
+    function = Shipped("f1", "task", [])
+    parcel = pack_calls(CODEC, rows, {})
+    three = Chunk(function, rows, {}, parcel, first=0, single=False, now=0.0)
+    assert CODEC.unpack(parcel) == ([5, 6, 7], {}, True)
+    assert CODEC.unpack(Batch("1", three, [1, 2]).parcel(CODEC)) == ([6, 7], {}, True)
 
 
 def test_the_argument_at_fault_is_named() -> None:
