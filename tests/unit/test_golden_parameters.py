@@ -134,6 +134,8 @@ def build_of(**given: object) -> Arguments:
         "schema": (),
         "seed": (),
         "file": None,
+        "alembic": None,
+        "metadata": None,
         "name": "default",
         "root": None,
         "inputs": (),

@@ -1,7 +1,7 @@
-"""The builders of a golden database: an existing file, SQL scripts, Python callables.
+"""The builders of a golden database: an existing file, SQL scripts, Python callables, and others.
 
 A builder is two methods, `fingerprint` and `build`; `builders_of` makes those of one golden
-database, in the order in which they run: the file, then `schema`, then `seed`.
+database, in the order in which they run: `file`, `alembic`, `metadata`, `schema`, `seed`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from snapfarm.config import FarmConfig, GoldenConfig, is_script
 from snapfarm.errors import ConfigError, GoldenBuildError, InternalError
 from snapfarm.golden.files import backup_file
 from snapfarm.golden.hashing import file_hash, matching, shown
+from snapfarm.golden.metadata import MetadataBuilder
+from snapfarm.golden.migrations import AlembicBuilder
 from snapfarm.golden.order import Caller, Shipped
 from snapfarm.golden.scripts import run_script
 from snapfarm.golden.sources import project_search, source_parts
@@ -178,12 +180,16 @@ class ShippedBuilder(CallableBuilder):
 
 
 def builders_of(
-    config: FarmConfig, golden: GoldenConfig, caller: Caller | None = None
+    config: FarmConfig,
+    golden: GoldenConfig,
+    caller: Caller | None = None,
+    *,
+    scratch: Path | None = None,
 ) -> tuple[Builder, ...]:
     """Return the builders of a golden database in the order in which they run.
 
-    `caller` is the Python code that asks for it, if any does. Raises ConfigError for a file that
-    does not exist, with the key that names it.
+    `caller` is the Python code that asks for it, if any does; `scratch` is where builders put
+    temporary files. Raises ConfigError for a file that does not exist, with the key that names it.
     """
     root = config.root
     search = caller.search if caller is not None else project_search(root)
@@ -199,6 +205,10 @@ def builders_of(
             what = "is a folder" if path.is_dir() else "does not exist"
             raise ConfigError(f"{named('file')}: {path} {what}; expected a SQLite database file")
         builders.append(FileBuilder(path, root))
+    if golden.alembic is not None:
+        builders.append(AlembicBuilder(golden.alembic, named("alembic"), root, search, scratch))
+    if golden.metadata is not None:
+        builders.append(MetadataBuilder(golden.metadata, root, search))
     for key, entries in (("schema", golden.schema), ("seed", golden.seed)):
         for index, entry in enumerate(entries):
             if is_script(entry):

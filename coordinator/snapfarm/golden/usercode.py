@@ -14,6 +14,7 @@ from pathlib import Path
 
 from snapfarm.errors import GoldenBuildError
 from snapfarm.golden.checks import leave_wal_mode
+from snapfarm.golden.sources import is_installed
 
 #: A traceback of user code is cut to its last lines; the frame that failed is among them.
 _TRACEBACK_LINES = 30
@@ -59,6 +60,20 @@ def user_traceback(error: BaseException) -> str:
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_HERE):
         frame = frame.tb_next
     lines = "".join(traceback.format_exception(type(error), error, frame)).rstrip().splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_TRACEBACK_LINES:])
+
+
+def project_traceback(error: BaseException) -> str:
+    """Return a traceback without the frames of libraries, which can be dozens."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith(_HERE) and not is_installed(Path(frame.filename))
+    ]
+    lines = "".join(
+        [*traceback.format_list(ours), *traceback.format_exception_only(error)]
+    ).splitlines()
     return "\n".join(f"  {line}" for line in lines[-_TRACEBACK_LINES:])
 
 
