@@ -357,6 +357,6 @@ def test_a_suite_on_migrations_passes_alike_with_a_farm_and_without(tmp_path: Pa
     tmp_path = tmp_path / "shop"
     write_revisions(tmp_path)
     write_tests(tmp_path, 20)
-    plain, farm = Runs(tmp_path).compare("-q")
+    plain, farm = Runs(tmp_path).compare("-q", env={"FARM_START_METHOD": "fork"})
     assert plain.shown == farm.shown
     assert farm.counts == "1 failed, 19 passed", farm.text
