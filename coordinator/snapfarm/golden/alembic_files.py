@@ -56,7 +56,10 @@ def alembic_files(
     options = _Options(where, Path(alembic.config), alembic.section)
     location = options.text("script_location")
     if not location:
-        raise ConfigError(f"{where}: {alembic.config} has no key script_location")
+        raise ConfigError(
+            f"{where}: {alembic.config} has no key script_location; where Flask-Migrate sets it, "
+            f"call flask_migrate.upgrade() in a callable of schema instead"
+        )
     prepended = [
         os.path.normpath(root / path)
         for path in options.several("prepend_sys_path", _LEGACY_PATHS, "path_separator")

@@ -124,6 +124,8 @@ class AlembicBuilder:
                         raise
                     require("aiosqlite", self.title)
                     self._run(urls["sqlite+aiosqlite"], given)
+            except GoldenBuildError:
+                raise
             except BaseException as error:
                 if elsewhere:
                     raise self._missed(f"connects to {elsewhere[0]}") from None

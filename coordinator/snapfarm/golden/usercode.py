@@ -69,7 +69,7 @@ def project_traceback(error: BaseException) -> str:
     ours = [
         frame
         for frame in frames
-        if not frame.filename.startswith(_HERE) and not is_installed(Path(frame.filename))
+        if not frame.filename.startswith((_HERE, "<")) and not is_installed(Path(frame.filename))
     ]
     lines = "".join(
         [*traceback.format_list(ours), *traceback.format_exception_only(error)]
