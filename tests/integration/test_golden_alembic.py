@@ -44,7 +44,7 @@ ENVS: dict[str, tuple[str, dict[str, object]]] = {
     "the option": (
         """
         url = context.config.get_main_option("sqlalchemy.url")
-        with sa.create_engine(url).connect() as connection:
+        with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
             run(connection)
         """,
         {},
@@ -77,7 +77,8 @@ ENVS: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "a variable": (
         """
-        with sa.create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+        url = os.environ["DATABASE_URL"]
+        with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
             run(connection)
         """,
         {"set_env": {"DATABASE_URL": "{url}"}},
@@ -95,8 +96,8 @@ ENVS: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "an argument": (
         """
-        file = context.get_x_argument(as_dictionary=True)["file"]
-        with sa.create_engine("sqlite:///" + file).connect() as connection:
+        url = "sqlite:///" + context.get_x_argument(as_dictionary=True)["file"]
+        with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
             run(connection)
         """,
         {"x": {"file": "{path}"}},
