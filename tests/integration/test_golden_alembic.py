@@ -178,6 +178,21 @@ def test_an_env_that_gets_the_database_from(project: Path, env: str) -> None:
     assert not list(project.rglob("*.sqlite"))
 
 
+def test_another_database_that_is_not_needed_is_a_note(project: Path) -> None:
+    probe = """
+        try:
+            sa.create_engine("sqlite:///cache.sqlite").connect()
+        except Exception:
+            pass
+    """
+    write_env(project, textwrap.dedent(probe) + textwrap.dedent(ENVS["the option"][0]))
+    with empty() as conn:
+        (note,) = builder(project).build(conn, print)
+        assert stamps(conn) == HEADS
+    assert note.endswith("/cache.sqlite (sqlite) was not connected")
+    assert not (project / "cache.sqlite").exists()
+
+
 @pytest.mark.parametrize("env", MISSED)
 def test_an_env_that_misses_the_database(project: Path, env: str) -> None:
     text, message = MISSED[env]

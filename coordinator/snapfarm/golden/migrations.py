@@ -101,12 +101,13 @@ class AlembicBuilder:
             path = Path(folder) / "golden.sqlite"
             with contextlib.closing(sqlite3.connect(path)) as file:
                 conn.backup(file)
-            self._upgrade(path)
-            self._check(path)
+            elsewhere = self._upgrade(path)
+            self._check(path, elsewhere)
             backup_file(path, conn, self.title)
-        return ()
+        return tuple(f"{self.title}: {place} was not connected" for place in elsewhere)
 
-    def _upgrade(self, path: Path) -> None:
+    def _upgrade(self, path: Path) -> list[str]:
+        """Run the migrations; return the other databases that somebody was kept from."""
         import sqlalchemy as sa
 
         urls = {
@@ -130,8 +131,7 @@ class AlembicBuilder:
                 if elsewhere:
                     raise self._missed(f"connects to {elsewhere[0]}") from None
                 raise self._failed(error) from None
-            if elsewhere:
-                raise self._missed(f"connects to {elsewhere[0]}")
+            return elsewhere
 
     def _run(self, url: str, given: Mapping[str, str]) -> None:
         import sqlalchemy as sa
@@ -142,7 +142,8 @@ class AlembicBuilder:
         config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
         if given:
             config.cmd_opts = argparse.Namespace(x=[f"{key}={text}" for key, text in given.items()])
-        engine = sa.create_engine(url.replace("+aiosqlite", ""), poolclass=sa.NullPool)
+        plain = sa.make_url(url).set(drivername="sqlite")
+        engine = sa.create_engine(plain, poolclass=sa.NullPool)
         with _connection(engine) as shared:
             config.attributes["connection"] = shared
             command.upgrade(config, self.alembic.target)
@@ -184,7 +185,7 @@ class AlembicBuilder:
         text = f"{self.title}: {place}{raised(error)}\n{advice}"
         return GoldenBuildError(text + project_traceback(error))
 
-    def _check(self, path: Path) -> None:
+    def _check(self, path: Path, elsewhere: Sequence[str]) -> None:
         with contextlib.closing(sqlite3.connect(path)) as conn:
             tables = [
                 name
@@ -195,6 +196,8 @@ class AlembicBuilder:
                 == ["version_num"]
                 for name in tables
             )
+        if not stamped and elsewhere:
+            raise self._missed(f"connects to {elsewhere[0]}")
         if not stamped:
             raise self._missed(
                 f"left no alembic_version in the golden database, whose tables are: "
