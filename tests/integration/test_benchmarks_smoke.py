@@ -76,26 +76,24 @@ def test_a_benchmark_runs_and_writes_its_samples(tmp_path: Path) -> None:
 
 
 def test_the_pool_is_measured_beside_its_peers(tmp_path: Path) -> None:
-    parts = ("no-op", "query", "start", "threads")
+    parts = ("no-op", "threads")
     wanted = [word for part in parts for word in ("--only", f"pool/{part}")]
     output = _python(tmp_path, "-m", "benchmarks", "--quick", *wanted)
 
     document = msgspec.json.decode((tmp_path / DEFAULT_JSON).read_bytes(), type=Document)
     (result,) = document.results
     assert tuple(table.name for table in result.tables) == parts
-    *rates, start, threads = result.tables
+    *rates, threads = result.tables
     for table in rates:
         rows = [row.partition(":")[0] for row in table.rows]
         for peer in runners.PEERS:
             assert (peer in rows) == runners.present(peer)
             assert (peer in table.note.partition("Missing here")[2]) != runners.present(peer)
         assert "pool" in rows
-    for row in start.rows:
-        assert min(start.samples(row, "all have answered")) > 0
     for kind in contention.KINDS:
         assert min(threads.samples("4 threads", f"{kind}, operations")) > 0
     assert "bar: no lock error reaches threads that share a memdb ring: " in output
-    assert len(result.bars) == 5
+    assert len(result.bars) == 3
 
 
 def test_a_peer_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ def manager() -> Iterator[PoolManager]:
         initializer=None,
         result_limit=1000,
         directory=".",
+        environment={},
         sys_path=(),
     )
     found = PoolManager(settings, job, TaskCodec(), [golden().snapshot])

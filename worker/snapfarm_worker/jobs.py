@@ -5,7 +5,9 @@ Imported by both sides, so it imports nothing that only one of the jobs needs.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from pathlib import Path
 from typing import TypeAlias
 
@@ -77,7 +79,8 @@ class TaskJob(msgspec.Struct, frozen=True, kw_only=True):
     `threads` run tasks at once; `isolation` is "worker", "thread" or "task". A task gets a mapping
     of connections with `mapping`, else the one connection. `names` are import paths by task name:
     with them, code and pickles do not travel. `initializer` is the parcel of a function and its
-    arguments. A result of more than `result_limit` bytes is an error.
+    arguments. A result of more than `result_limit` bytes is an error. `environment` is the
+    coordinator's as the pool was made; a forkserver's is older.
     """
 
     threads: int
@@ -87,10 +90,19 @@ class TaskJob(msgspec.Struct, frozen=True, kw_only=True):
     initializer: tuple[bytes, ...] | None
     result_limit: int
     directory: str
+    environment: dict[str, str]
     sys_path: tuple[str, ...]
 
 
 Job: TypeAlias = PytestJob | TaskJob
+
+
+def enter(job: Job) -> None:
+    """Make this process's import path, folder and environment those of the coordinator."""
+    sys.path[:] = job.sys_path
+    os.chdir(job.directory)
+    os.environ.clear()
+    os.environ.update(job.environment)
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):

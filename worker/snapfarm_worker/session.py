@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from _pytest.config import _prepareconfig
+
+from snapfarm_worker.jobs import enter
 
 if TYPE_CHECKING:
     import pytest
@@ -26,10 +27,7 @@ _preparing = False
 
 def apply_environment(job: PytestJob) -> None:
     """Set what suites and plugins expect in a worker's process before anything is imported."""
-    sys.path[:] = job.sys_path
-    os.chdir(job.directory)
-    os.environ.clear()
-    os.environ.update(job.environment)
+    enter(job)
     given = job.worker_input
     os.environ["PYTEST_XDIST_TESTRUNUID"] = str(given["testrunuid"])
     os.environ["PYTEST_XDIST_WORKER"] = str(given["workerid"])

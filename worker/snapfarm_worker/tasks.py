@@ -33,7 +33,7 @@ from snapfarm_worker.databases import Databases
 from snapfarm_worker.errors import ParcelError, RingError
 from snapfarm_worker.failures import pack_failure
 from snapfarm_worker.findings import LaneFindings
-from snapfarm_worker.jobs import EXIT_FAILED, TaskJob
+from snapfarm_worker.jobs import EXIT_FAILED, TaskJob, enter
 from snapfarm_worker.link import Link
 from snapfarm_worker.members import RingConnection
 from snapfarm_worker.parcels import Codec, Parcel, PickleCodec, PlainCodec, size_of
@@ -148,8 +148,7 @@ class TaskRunner:
 
     def prepare(self) -> None:
         """Let modules be found where the coordinator finds them."""
-        sys.path[:] = self.job.sys_path
-        os.chdir(self.job.directory)
+        enter(self.job)
 
     def hold(self, order: wire.DatabaseOrder, snapshot: Snapshot) -> None:
         """Restore a snapshot into a ring for all threads, or into one for each."""

@@ -121,6 +121,7 @@ class WorkerPool(Executor):
             initializer=_packed_initializer(initializer, initargs),
             result_limit=max_result_size,
             directory=os.getcwd(),  # noqa: PTH109  # what workers change to
+            environment=dict(os.environ),
             sys_path=tuple(sys.path),
         )
         self._numbers = itertools.count()

@@ -25,17 +25,18 @@ from typing import TYPE_CHECKING
 
 from snapfarm.broadcast import Broadcast, Frames
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher
-from snapfarm.errors import LaunchError, PoolBroken, ResultUnshippable, TaskTimeout, WorkerCrashed
+from snapfarm.errors import LaunchError, PoolBroken, TaskTimeout, WorkerCrashed
 from snapfarm.farm import Farm, Limits
-from snapfarm.happenings import Died, KillReason, Overran
+from snapfarm.happenings import Died, Overran
 from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
+from snapfarm.pool.outcomes import crash_of, outcomes_of
 from snapfarm.pool.statistics import Tally
 from snapfarm.pool.work import Batch, Chunk, Raised
+from snapfarm.report.model import ItemLine
 from snapfarm.store import SnapshotStore
 from snapfarm_worker import wire
-from snapfarm_worker.failures import unpack_failure
 from snapfarm_worker.jobs import TaskJob, WorkerFiles, WorkerSpec
 from snapfarm_worker.parcels import Codec
 from snapfarm_worker.wire import DatabaseOrder
@@ -58,8 +59,10 @@ _RESTARTS = 1 << 40
 _PULSE = 1.0
 #: So many anomalies are kept; later ones are only counted.
 _MOST_ANOMALIES = 10_000
-#: Signals that come from outside, as a rule: the system, an operator.
-_FROM_OUTSIDE = frozenset({-9, -15})
+#: So many of what else is told are kept: odd things, failed calls, last words of workers.
+_MOST_NOTICES = 200
+_MOST_FAILURES = 1_000
+_MOST_WORDS = 20
 #: Characters of a dead worker's output that an error shows.
 _LAST_OUTPUT = 4000
 
@@ -88,7 +91,10 @@ class PoolManager:
         self.anomalies: list[Anomaly] = []
         #: Anomalies beyond those that are kept.
         self.more_anomalies = 0
-        self.notices: list[str] = []
+        #: The last things that were odd.
+        self.notices: collections.deque[str] = collections.deque(maxlen=_MOST_NOTICES)
+        #: The first calls that failed or crashed.
+        self.failures: list[ItemLine] = []
         #: Told after each change of the tally, in the manager's thread.
         self.on_change: Callable[[], None] | None = None
         #: Told at the very end.
@@ -363,14 +369,15 @@ class PoolManager:
         match message:
             case wire.TaskFinished(key=key):
                 if (batch := self._batches.pop(key, None)) is not None:
-                    self._finished(batch, message, payload)
+                    self._finished(worker, batch, message, payload)
             case wire.WorkerFailed(stage=stage, message=text):
-                self._words.setdefault(f"in its {stage}: {text.strip()}", worker)
+                self._hear(f"in its {stage}: {text.strip()}", worker)
             case _:
                 pass
 
     def _finished(
         self,
+        worker: str,
         batch: Batch,
         message: wire.TaskFinished,
         payload: Sequence[zmq.Frame],
@@ -381,38 +388,11 @@ class PoolManager:
         self.tally.began(max(0.0, time.monotonic() - chunk.submitted - message.seconds))
         self._keep(message.anomalies)
         views = [frame.buffer for frame in payload]
-        at = message.frames
-        unusable = None
-        try:
-            values = self._codec.unpack(views[:at])
-            if not isinstance(values, list) or len(values) != len(batch):
-                raise TypeError(f"{len(batch)} results were expected")
-            outcomes: list[object] = values
-        except BaseException as error:  # code of the user's makes the values
-            unusable = ResultUnshippable(
-                f"{chunk.name(batch.index(0))}: its result can't be unpacked here: "
-                f"{type(error).__name__}: {error}"
-            )
-            outcomes = [Raised(unusable)] * len(batch)
-        for failure in message.failures:
-            frames = views[at : at + failure.frames]
-            at += failure.frames
-            if failure.unshipped:
-                name = chunk.name(batch.index(failure.index))
-                raised: BaseException = ResultUnshippable(
-                    f"{name} returned, but its result can't travel back: {failure.message}"
-                )
-            else:
-                raised = unpack_failure(failure, frames, self._codec)
-            outcomes[failure.index] = Raised(raised)
-        for each in late:
-            if each.step:  # at step 0 it was still unpacking, which is no call's own fault
-                name = chunk.name(batch.index(each.step - 1))
-                timeout = self._settings.task_timeout
-                outcomes[each.step - 1] = Raised(
-                    TaskTimeout(name, each.worker, timeout, each.stacks)
-                )
-        failed = sum(isinstance(outcome, Raised) for outcome in outcomes)
+        outcomes, failed = outcomes_of(
+            batch, message, views, self._codec, late, self._settings.task_timeout
+        )
+        if failed:
+            self._note_failures(batch, outcomes, worker, message.seconds)
         self.tally.count("failed", failed)
         self.tally.count("done", len(outcomes) - failed)
         if batch.indexes is None:
@@ -434,7 +414,7 @@ class PoolManager:
         if isinstance(message, wire.TaskFinished) and (
             batch := self._batches.pop(message.key, None)
         ):
-            self._finished(batch, message, payload, late)
+            self._finished(worker, batch, message, payload, late)
 
     def crashed(self, key: str, died: Died, seconds: float) -> None:
         """Give the call that ran its outcome, or run it again; the rest of its batch runs on."""
@@ -444,7 +424,6 @@ class PoolManager:
         positions = list(range(len(batch)))
         # At step 0 it was still unpacking: that is no call's own fault, and would happen again.
         blamed = positions if step == 0 else [step - 1]
-        del seconds
         timed_out = key in died.condemned
         again = not timed_out and batch.attempts < self._settings.retries
         for position in blamed:
@@ -453,7 +432,9 @@ class PoolManager:
                 self.tally.count("retried")
                 continue
             self.tally.count("crashed")
-            chunk.close(index, Raised(self._crash(batch, index, died, timed_out)))
+            crash = Raised(crash_of(batch, index, died, self._settings.task_timeout))
+            self._note_failures(Batch(key, chunk, [index]), [crash], died.worker, seconds)
+            chunk.close(index, crash)
         if again:
             indexes = [batch.index(position) for position in blamed]
             self._to_add.append(self._batch(chunk, indexes, batch.attempts + 1))
@@ -466,26 +447,27 @@ class PoolManager:
             self._hub.wake()
         self._changed()
 
-    def _crash(self, batch: Batch, index: int, died: Died, timed_out: bool) -> BaseException:
-        name = batch.chunk.name(index)
-        if timed_out:
-            return TaskTimeout(name, died.worker, self._settings.task_timeout, died.stacks)
-        beside = sum(record.subject != "" for record in died.records) > 1
-        cause = died.cause
-        if died.killed is KillReason.TIMEOUT:
-            cause = "killed because another of its tasks passed the time limit"
-        elif died.killed is KillReason.STOPPED:
-            cause = "it was stopped (SIGSTOP?) and gave no sign of life"
-        return WorkerCrashed(
-            name,
-            died.worker,
-            cause,
-            exit_code=died.exit_code,
-            output=died.printed[-_LAST_OUTPUT:],
-            stacks=died.stacks,
-            attempts=batch.attempts + 1,
-            retryable=beside or died.exit_code in _FROM_OUTSIDE,
-        )
+    def _note_failures(
+        self, batch: Batch, outcomes: Sequence[object], worker: str, seconds: float
+    ) -> None:
+        """Keep which calls failed, for the report."""
+        for position, outcome in enumerate(outcomes):
+            if isinstance(outcome, Raised) and len(self.failures) < _MOST_FAILURES:
+                self.failures.append(
+                    ItemLine(
+                        nodeid=batch.chunk.name(batch.index(position)),
+                        outcome="failed",
+                        worker=worker,
+                        seconds=seconds / len(batch),
+                        crashed=isinstance(outcome.error, WorkerCrashed | TaskTimeout),
+                    )
+                )
+
+    def _hear(self, words: str, worker: str) -> None:
+        """Keep why a worker failed or died, for whoever is told that the pool is broken."""
+        self._words.setdefault(words, worker)
+        while len(self._words) > _MOST_WORDS:
+            del self._words[next(iter(self._words))]
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Keep how a worker ended."""
@@ -494,7 +476,7 @@ class PoolManager:
         if not orderly and not any(worker == name for name in self._words.values()):
             words = died.printed.strip()[-_LAST_OUTPUT:]
             doing = died.record.phase.name.lower()
-            self._words.setdefault(f"{died.cause} ({doing}){': ' + words if words else ''}", worker)
+            self._hear(f"{died.cause} ({doing}){': ' + words if words else ''}", worker)
 
     def printed(self, worker: str, lines: tuple[str, ...]) -> None:
         """Show what tasks print, as if they had run here."""

@@ -15,7 +15,7 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from typing import Protocol, cast
 
 from snapfarm.errors import TaskUnshippable
@@ -24,7 +24,9 @@ from snapfarm_worker.parcels import Codec
 
 #: Seconds that a chunk should take, at least, and most calls of one.
 _TARGET = 0.004
-_MOST_CALLS = 1024
+_MOST_CALLS = 2048
+#: The sizes of the chunks of so many functions are remembered.
+_KEPT_SIZES = 64
 #: How much longer a chunk may be than the last one whose time is known.
 _GROWTH = 8
 #: Chunks in flight for each thread of the pool.
@@ -77,8 +79,13 @@ class Feed:
         self._window = _CHUNKS_PER_THREAD * threads
         self._chunksize = chunksize
         self._buffersize = buffersize
-        #: So large a chunk leaves calls of a buffer for all threads.
-        self._share = _MOST_CALLS if buffersize is None else max(1, buffersize // threads)
+        #: So large a chunk leaves calls for all threads.
+        self._share = _MOST_CALLS
+        if buffersize is not None:
+            self._share = max(1, buffersize // threads)
+        elif self.by_itself:
+            count = min((len(cast("Sized", each)) for each in iterables), default=0)
+            self._share = max(1, min(_MOST_CALLS, count // (2 * threads)))
         self._lock = threading.RLock()
         #: Chunks in order, from the first one whose results were not taken.
         self.chunks: collections.deque[Chunk] = collections.deque()
@@ -89,7 +96,8 @@ class Feed:
         self._begun = False
         #: The size that chunks of a function had last, by its id.
         self._sizes = sizes
-        self._size = sizes.get(function.id, 1) if chunksize is None else chunksize
+        known = min(sizes.get(function.id, 1), self._share)
+        self._size = known if chunksize is None else chunksize
         #: What the iterables, or sending, have raised: it comes in its turn, after the results of
         #: the calls before it.
         self._error: BaseException | None = None
@@ -175,6 +183,8 @@ class Feed:
         if self._chunksize is None and chunk.seconds:
             fitting = int(_TARGET * len(chunk.calls) / chunk.seconds)
             self._size = max(1, min(fitting, len(chunk.calls) * _GROWTH, self._share))
+            if len(self._sizes) >= _KEPT_SIZES:
+                self._sizes.clear()
             self._sizes[self._function.id] = self._size
         if not self.by_itself:
             return

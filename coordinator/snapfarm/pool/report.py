@@ -83,6 +83,7 @@ def report_of(
             queue_median=picture.queue_median,
             queue_max=picture.queue_max,
         ),
+        items=list(manager.failures),
         anomalies=list(manager.anomalies),
         notices=list(manager.notices),
     )
