@@ -59,7 +59,12 @@ tests: setup  ## all tests and documentation examples, without lint, on a farm
 plain: setup  ## the same on one process, so that not only the farm judges the farm
 	$(BIN)/python -m pytest
 
+# Peers that nothing else needs are installed here, once; what is missing is told in the tables.
 bench: setup  ## benchmarks side by side with their peers: minutes
+	@test -e $(STAMP)-bench || \
+	  { $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]' && \
+	    touch $(STAMP)-bench; } || \
+	  echo "make: not all peers can be installed; the benchmarks do without them" >&2
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 real: setup  ## suites that nobody here wrote; downloads them

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from snapfarm.golden.handle import Golden
     from snapfarm.pool import PoolReport, PoolStatistics, Progress, WorkerPool
+    from snapfarm.store import SnapshotStore
+    from snapfarm_worker.persistent import PersistentRing
     from snapfarm_worker.ring import Ring
     from snapfarm_worker.snapshot import Snapshot
     from snapfarm_worker.tasks import current_task
@@ -21,22 +23,26 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Golden",
+    "PersistentRing",
     "PoolReport",
     "PoolStatistics",
     "Progress",
     "Ring",
     "Snapshot",
+    "SnapshotStore",
     "WorkerPool",
     "current_task",
 ]
 
 _HOMES = {
     "Golden": "snapfarm.golden.handle",
+    "PersistentRing": "snapfarm_worker.persistent",
     "PoolReport": "snapfarm.pool",
     "PoolStatistics": "snapfarm.pool",
     "Progress": "snapfarm.pool",
     "Ring": "snapfarm_worker.ring",
     "Snapshot": "snapfarm_worker.snapshot",
+    "SnapshotStore": "snapfarm.store",
     "WorkerPool": "snapfarm.pool",
     "current_task": "snapfarm_worker.tasks",
 }

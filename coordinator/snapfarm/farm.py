@@ -73,10 +73,16 @@ class Farm:
         limits: Limits,
         *,
         compares: bool = True,
+        reruns: Callable[[str, Died, float], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """With `compares`, the end waits for the first workers to have collected."""
+        """With `compares`, the end waits for the first workers to have collected.
+
+        `reruns` is asked whether an item shall run again, with how its worker died and how long
+        the item had run, before that is reported to the owner.
+        """
         self._compares = compares
+        self._reruns = reruns
         self._hub = hub
         self._dispatcher = dispatcher
         self._owner = owner
@@ -307,7 +313,14 @@ class Farm:
             now = self._clock()
             self._seconds = {key: now - known[key].since if key in known else 0 for key in running}
             phase = died.record.phase.name.lower()
-            self._decide(dispatch.WorkerLost(worker, running, phase=phase))
+            again = self._to_rerun(running, died)
+            self._decide(dispatch.WorkerLost(worker, running, phase=phase, again=again))
+
+    def _to_rerun(self, keys: tuple[str, ...], died: Died) -> tuple[str, ...]:
+        """Return which items that have killed their worker shall run again."""
+        if self._reruns is None or self._dispatcher.stop_reason is not None:
+            return ()
+        return tuple(key for key in keys if self._reruns(key, died, self._seconds[key]))
 
     def _running_items(self, died: Died) -> tuple[str, ...]:
         """Return the keys of the items that a worker ran when it died."""
@@ -375,7 +388,7 @@ class Farm:
             self._hub.launch(self._owner.specify(worker))
         except LaunchError as error:
             self._unserved.discard(worker)
-            self._owner.noticed(worker, str(error))
+            self._owner.not_started(worker, error)
             self._decide(dispatch.WorkerLost(worker, phase="launch"))
         return worker
 

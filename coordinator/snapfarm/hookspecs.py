@@ -48,4 +48,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.hookspec(firstresult=True)
 def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: object) -> object:
-    """Called when an item has killed its worker, with the report that will be logged."""
+    """Called when an item has killed its worker, with the report that will be logged.
+
+    `sched.mark_test_pending(crashitem)` runs the item again; the outcome is then to be "rerun".
+    """

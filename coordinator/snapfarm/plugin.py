@@ -93,7 +93,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     roles.declare_hooks(early_config.pluginmanager, distributed=farm or worker)
     if not worker:
         early_config.stash[roles.sys_path_key] = tuple(sys.path)
-        config = roles.find_config(early_config, _overrides(early_config))
+        overrides = _overrides(early_config)
+        if farm:
+            overrides = roles.xdist_overrides(known) | overrides
+        config = roles.find_config(early_config, overrides)
         early_config.stash[_config_key] = config
         if farm:
             # pytest-cov and others decide here whether a run is distributed, by xdist's option.
@@ -125,8 +128,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
             "--pdb and --trace need the test in this process: leave out --farm, the fixtures are "
             "the same"
         )
-    if config.getoption("numprocesses", None):
-        raise pytest.UsageError("--farm and -n (pytest-xdist) exclude each other: use one")
+    for flag, name in roles.NOT_BESIDE_A_FARM:
+        if config.getoption(name, None):
+            raise pytest.UsageError(f"--farm and {flag} (pytest-xdist) exclude each other: use one")
     config.stash[_workers_key] = roles.plan_workers(config, farm_config)
 
 

@@ -15,6 +15,7 @@ from snapfarm_worker import wire
 if TYPE_CHECKING:
     import pytest
 
+    from snapfarm.errors import LaunchError
     from snapfarm.golden import GoldenResult
     from snapfarm.happenings import Died
     from snapfarm_worker.anomaly import Anomaly
@@ -112,6 +113,10 @@ class RunRecorder:
     def failed(self, worker: str, message: wire.WorkerFailed) -> None:
         """Keep why a worker could not go on."""
         self._words.setdefault(message.message.strip()[-_LAST_WORDS:], worker)
+
+    def not_started(self, worker: str, error: LaunchError) -> None:
+        """Keep why a worker could not be started."""
+        self._words.setdefault(str(error).removeprefix(f"worker {worker} "), worker)
 
     def last_words(self) -> str:
         """Return why workers ended, each reason once, with the first worker that gave it."""

@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from snapfarm.happenings import Died, KillReason
+from snapfarm.crashes import CrashScheduler, crash_report
 from snapfarm_worker import junit, plain
-from snapfarm_worker.blackbox import Phase
-from snapfarm_worker.items import nodeid_of
+from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
+    from snapfarm.happenings import Died
     from snapfarm.node import WorkerNode
     from snapfarm_worker import wire
     from snapfarm_worker.wire import Location
-
-_PHASE_NAMES = {Phase.SETUP: "setup", Phase.CALL: "call", Phase.TEARDOWN: "teardown"}
 
 
 class Replay:
@@ -32,16 +30,22 @@ class Replay:
     A hook that raises is pytest's business: the exception goes through to the caller.
     """
 
-    def __init__(self, config: pytest.Config, testrun: str) -> None:
+    def __init__(self, config: pytest.Config, testrun: str, limit: float = 0.0) -> None:
         self._config = config
         self._testrun = testrun
+        #: Seconds that an item may take.
+        self._limit = limit
         #: Place of each item's key in the collection.
         self.indexes: dict[str, int] = {}
         #: Where each item is, from its start message.
         self._locations: dict[str, Location] = {}
         self._collect_reports: set[tuple[str, str, str]] = set()
+        #: How many collectors failed.
+        self.collect_errors = 0
         self._warnings: set[tuple[str, str, int]] = set()
         self._failures: set[str] = set()
+        #: Reports of items that killed a worker, by both, and whether they are to run again.
+        self._crashes: dict[tuple[str, str], tuple[pytest.TestReport, bool]] = {}
 
     def collect_reported(self, data: bytes) -> None:
         """Replay a collector's report, though every worker sends it."""
@@ -49,6 +53,7 @@ class Replay:
             identity = (report.nodeid, report.outcome, str(report.longrepr))
             if identity not in self._collect_reports:
                 self._collect_reports.add(identity)
+                self.collect_errors += report.failed
                 self._config.hook.pytest_collectreport(report=report)
 
     def heard(self, warning: warnings.WarningMessage) -> bool:
@@ -85,9 +90,21 @@ class Replay:
         if not any(handled):
             sys.stderr.writelines(f"INTERNALERROR> {line}\n" for line in lines.splitlines())
 
-    def collected(self, keys: Iterable[str]) -> None:
-        """Learn the order of the items."""
-        self.indexes = {key: index for index, key in enumerate(keys)}
+    def collected(self, node: WorkerNode, keys: Sequence[str]) -> None:
+        """Replay that a worker has collected, and learn the order of the items from the first."""
+        if not self.indexes:
+            self.indexes = {key: index for index, key in enumerate(keys)}
+        self._config.hook.pytest_xdist_node_collection_finished(
+            node=node, ids=[nodeid_of(key) for key in keys]
+        )
+
+    def remember_nodeids(self) -> None:
+        """Let `--nf` know the items next time; pytest remembers what it has collected itself."""
+        cache: pytest.Cache | None = getattr(self._config, "cache", None)
+        if cache is not None and self.indexes:
+            known = set(cast("list[str]", cache.get("cache/nodeids", [])))
+            if not known.issuperset(seen := set(map(nodeid_of, self.indexes))):
+                cache.set("cache/nodeids", sorted(known | seen))
 
     def started(self, key: str, location: Location) -> None:
         """Replay an item's start."""
@@ -106,18 +123,47 @@ class Replay:
         hook.pytest_runtest_logfinish(nodeid=nodeid_of(key), location=self._location(key))
         return outcomes
 
-    def crashed(
-        self, node: WorkerNode, key: str, died: Died, *, seconds: float, limit: float
-    ) -> None:
-        """Report an item that killed its worker: this is its outcome."""
-        nodeid = nodeid_of(key)
-        report = crash_report(nodeid, self._location(key), died, seconds, limit)
+    def logged(self, node: WorkerNode, data: bytes) -> None:
+        """Replay reports that a plugin has logged in a worker outside of any item."""
+        for report in reports(self._config, data):
+            self._mark(report, node, report.nodeid)
+            self._config.hook.pytest_runtest_logreport(report=report)
+
+    def is_rerun(self, node: WorkerNode, key: str, died: Died, seconds: float) -> bool:
+        """Ask plugins what becomes of an item that killed its worker, before that is reported.
+
+        Returns whether one of them wants it to run again.
+        """
+        report = self._crash_report(node, key, died, seconds)
+        again = self._handle_crash(report, may_rerun=True)
+        self._crashes[node.gateway.id, key] = report, again
+        return again
+
+    def crashed(self, node: WorkerNode, key: str, died: Died, seconds: float) -> bool:
+        """Report an item that killed its worker; return whether this is its outcome."""
+        report, again = self._crashes.pop((node.gateway.id, key), (None, False))
+        if report is None:
+            report = self._crash_report(node, key, died, seconds)
+            self._handle_crash(report, may_rerun=False)
+        hook = self._config.hook
+        hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=report.nodeid, location=report.location)
+        return not again
+
+    def _handle_crash(self, report: pytest.TestReport, *, may_rerun: bool) -> bool:
+        with CrashScheduler(self._config, report.nodeid if may_rerun else None) as scheduler:
+            self._config.hook.pytest_handlecrashitem(
+                crashitem=report.nodeid, report=report, sched=scheduler
+            )
+        return scheduler.pending
+
+    def _crash_report(
+        self, node: WorkerNode, key: str, died: Died, seconds: float
+    ) -> pytest.TestReport:
+        report = crash_report(nodeid_of(key), self._location(key), died, seconds, self._limit)
         self._mark(report, node, key)
         vars(report).update(farm_crash=True)
-        hook = self._config.hook
-        hook.pytest_handlecrashitem(crashitem=nodeid, report=report, sched=None)
-        hook.pytest_runtest_logreport(report=report)
-        hook.pytest_runtest_logfinish(nodeid=nodeid, location=report.location)
+        return report
 
     def _mark(
         self, report: pytest.TestReport | pytest.CollectReport, node: WorkerNode, key: str
@@ -194,47 +240,3 @@ def _stand_in(module: str, name: str, base: str) -> type[Warning]:
     """
     parent = getattr(builtins, base, UserWarning)
     return type(name.rpartition(".")[2], (parent,), {"__module__": module, "__qualname__": name})
-
-
-def crash_report(
-    nodeid: str, location: Location, died: Died, seconds: float, limit: float
-) -> pytest.TestReport:
-    """Return the report of an item that killed its worker, with all that is known of its end."""
-    phase = _PHASE_NAMES.get(died.record.phase, "run")
-    lines = [f"worker {died.worker!r} crashed while running {nodeid!r}"]
-    match died.killed:
-        case KillReason.TIMEOUT:
-            lines = [
-                f"worker {died.worker!r} was killed while running {nodeid!r}",
-                f"in its {phase} phase the item passed the time limit of {limit:g} s",
-            ]
-            if not died.stacks:
-                lines.append("it wrote no stacks: its process did not react to signals")
-        case KillReason.STOPPED:
-            lines.append(
-                f"in its {phase} phase its process was stopped (SIGSTOP?) and gave no sign of life"
-            )
-        case _:
-            lines.append(f"in its {phase} phase its process ended with {died.cause}")
-    sections = [
-        (title, text)
-        for title, text in (
-            ("Stacks of all threads", died.stacks),
-            ("Captured stdout of the last moments", died.captured_output),
-            ("Captured stderr of the last moments", died.captured_errors),
-            ("Uncaptured output of the worker", died.printed),
-        )
-        if text
-    ]
-    return pytest.TestReport(
-        nodeid=nodeid,
-        location=location,
-        keywords={nodeid: 1},
-        outcome="failed",
-        longrepr="\n".join(lines),
-        when="call",
-        sections=sections,
-        duration=seconds,
-        start=0.0,
-        stop=0.0,
-    )

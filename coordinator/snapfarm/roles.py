@@ -17,7 +17,8 @@ from snapfarm.errors import UserError
 from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
 from snapfarm_worker.fixtures import DatabasePlugin
-from snapfarm_worker.items import is_worker_session
+from snapfarm_worker.session import is_worker_session
+from snapfarm_worker.texts import readable
 
 __all__ = ["is_worker_session"]
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Under this name the plugin with the fixtures is registered, in workers too.
 DATABASE_PLUGIN = "farm-databases"
+
+#: Options of xdist by which it would distribute the tests itself, with their names.
+NOT_BESIDE_A_FARM = (("-n", "numprocesses"), ("--tx", "tx"), ("--looponfail", "looponfail"))
 
 #: The value of `--farm` that leaves the number of workers to the configuration.
 CONFIGURED = "configured"
@@ -58,6 +62,21 @@ def has_xdist(manager: pytest.PytestPluginManager) -> bool:
 def workers_wanted(value: str | None) -> bool:
     """Whether `--farm` asks for workers; 0 asks for none."""
     return value is not None and value != "0"
+
+
+def xdist_overrides(options: argparse.Namespace) -> dict[str, str]:
+    """Return the keys of the configuration that options of xdist set beside a farm.
+
+    They mean the same there, and stand in the `addopts` of suites that have used xdist.
+    """
+    found = {}
+    if getattr(options, "distload", False):
+        found["dist"] = "load"
+    elif (dist := getattr(options, "dist", "no")) != "no":
+        found["dist"] = dist
+    if (restarts := getattr(options, "maxworkerrestart", None)) is not None:
+        found["max_worker_restart"] = restarts
+    return found
 
 
 def only_looks(options: argparse.Namespace, names: Iterable[str]) -> bool:
@@ -120,6 +139,8 @@ def plan_workers(config: pytest.Config, farm_config: FarmConfig) -> int:
     from snapfarm.workers import worker_count
 
     count = worker_count(config, farm_config.workers)
+    if most := config.getoption("maxprocesses", None):
+        count = min(count, most)
     # pytest-xdist itself, where it is installed, only acts on its third option, `tx`.
     config.option.numprocesses = count
     config.option.dist = farm_config.dist
@@ -179,14 +200,20 @@ def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.
 
 
 def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config) -> None:
-    """Write the run's report where that was asked for; a failure ends no run."""
+    """Write the run's report where that was asked for; a failure ends no run.
+
+    A worker of pytest-xdist leaves it to the process that distributes, which has all results.
+    """
     path = _report_path(config)
-    if path is None:
+    if path is None or hasattr(config, "workerinput"):
         return
     try:
         model.write_json(recorder.close(exit_status), path)
     except OSError as error:
         sys.stderr.write(f"snapfarm: the report could not be written: {error}\n")
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"snapfarm: the report could not be written: {readable(told)}\n")
 
 
 def _report_path(config: pytest.Config) -> Path | None:

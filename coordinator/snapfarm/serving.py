@@ -16,8 +16,6 @@ from snapfarm.golden import GoldenResult, describe, obtain
 from snapfarm.store import SnapshotStore
 from snapfarm_worker.wire import DatabaseOrder
 
-__all__ = ["Served", "describe", "serve"]
-
 
 class Served(msgspec.Struct, frozen=True):
     """What there is to send, and what each worker shall do with it, in declared order."""
@@ -32,13 +30,21 @@ def serve(
     *,
     rebuild: bool,
     scratch: Path | None,
-    on_start: Callable[[GoldenConfig], None],
+    say: Callable[[str], None],
 ) -> Served:
     """Obtain all golden databases of a configuration. Raises UserError.
 
-    `scratch` is a folder for files of the builders; `on_start` is told of each build.
+    `scratch` is a folder for files of the builders; `say` gets a line of each build and result.
     """
+
+    def on_start(golden: GoldenConfig) -> None:
+        say(f"golden  {golden.name}   is being built")
+
     goldens = obtain(settings, rebuild=rebuild, on_start=on_start, scratch=scratch)
+    for result in goldens:
+        say(describe(result))
+        for note in result.notes:
+            say(f"        {result.name}: {note}")
     store = SnapshotStore.sized_for(result.snapshot.manifest.size for result in goldens)
     broadcast = Broadcast(settings.chunk_size)
     orders = []

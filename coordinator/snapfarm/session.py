@@ -6,18 +6,14 @@ happen to come from elsewhere. `RunRecorder` keeps what the farm's own reports n
 
 from __future__ import annotations
 
-import os
-import secrets
-import sys
-import time
 import uuid
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from snapfarm import overruns
+from snapfarm.blueprint import Blueprint
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
 from snapfarm.errors import UserError
@@ -27,15 +23,13 @@ from snapfarm.hub import Hub
 from snapfarm.interrupts import Interrupts
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.local import LocalWorker
-from snapfarm.node import NodeManager, WorkerNode
 from snapfarm.recorder import RunRecorder
 from snapfarm.replay import Replay
 from snapfarm.report import terminal
-from snapfarm.telling import Teller
+from snapfarm.telling import Readiness, Teller
 from snapfarm_worker import junit, plain, wire
 from snapfarm_worker.blackbox import RUNNING
-from snapfarm_worker.items import nodeid_of
-from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
+from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,12 +39,11 @@ if TYPE_CHECKING:
 
     from snapfarm.broadcast import Frames
     from snapfarm.config import FarmConfig
+    from snapfarm.errors import LaunchError
     from snapfarm.golden import GoldenResult
+    from snapfarm.node import WorkerNode
+    from snapfarm_worker.jobs import WorkerSpec
     from snapfarm_worker.wire import FromWorker
-
-#: Most seconds between two pulses of a worker; several must fit into the time of silence.
-_PULSE = 1.0
-_PULSES_IN_SILENCE = 4
 
 
 class FarmSession:
@@ -64,28 +57,26 @@ class FarmSession:
         sys_path: tuple[str, ...],
     ) -> None:
         self._config = config
-        #: The import path that workers start from: ours, before conftests changed it.
-        self._sys_path = sys_path
         self._settings = farm_config
         self._workers = workers
-        self._testrun = str(_option(config, "testrunuid") or uuid.uuid4().hex)
+        self._testrun = str(config.getoption("testrunuid", None) or uuid.uuid4().hex)
         self._recorder = RunRecorder(workers, farm_config.dist)
-        self._nodes: dict[str, WorkerNode] = {}
-        self._node_manager = NodeManager(config, self._testrun)
+        self._blueprint = Blueprint(config, farm_config, workers, self._testrun, sys_path)
+        self._nodes = self._blueprint.nodes
         self._teller = Teller(config)
-        self._replay = Replay(config, self._testrun)
-        #: Workers that hold all databases, and when the last of them said so.
-        self._ready: set[str] = set()
-        self._ready_at = 0.0
+        self._readiness = Readiness(self._teller, workers)
+        self._replay = Replay(config, self._testrun, farm_config.test_timeout)
         self._collected = False
-        self._announced = False
+        #: The last word of workers that stop, until the item that they still run has ended.
+        self._unfinished: dict[str, wire.Stopping] = {}
         #: Workers whose pytest session came to an end of its own.
         self._ended: set[str] = set()
         #: What shall end the run once the workers have: raised from the run loop.
         self._verdict: BaseException | None = None
+        #: Whether pytest itself, or a plugin, failed in a worker.
+        self._failed = False
         #: Whether a hook of this process failed: then nothing is replayed any more.
         self._broken = False
-        self._began = time.monotonic()
         self._folder: RunFolder | None = None
         self._hub: Hub | None = None
         self._farm: Farm | None = None
@@ -130,8 +121,8 @@ class FarmSession:
             start=self._settings.start_timeout,
             stop=self._settings.stop_timeout,
         )
-        self._farm = Farm(self._hub, dispatcher, self, limits)
-        self._began = time.monotonic()
+        self._readiness = Readiness(self._teller, self._workers)
+        self._farm = Farm(self._hub, dispatcher, self, limits, reruns=self._is_rerun)
         self._config.hook.pytest_xdist_setupnodes(config=self._config, specs=[])
         self._farm.start(self._workers)
         self._serve_databases(self._hub)
@@ -144,16 +135,13 @@ class FarmSession:
 
         served = serving.serve(
             self._settings,
-            rebuild=bool(_option(self._config, "rebuild_golden")),
+            rebuild=bool(self._config.getoption("rebuild_golden", None)),
             scratch=None if self._folder is None else self._folder.path,
-            on_start=lambda golden: self._teller.say(f"golden  {golden.name}   is being built"),
+            say=self._teller.say,
         )
         self._goldens = served.goldens
         for result in served.goldens:
             self._recorder.golden(result)
-            self._teller.say(serving.describe(result))
-            for note in result.notes:
-                self._teller.say(f"        {result.name}: {note}")
         hub.serve(served.broadcast, served.orders)
 
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -232,20 +220,16 @@ class FarmSession:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> object:
         """Leave no process and no file behind, whatever ended the session."""
+        if self._failed:
+            # Not by way of the run loop: after an internal error pytest shows no failures, which
+            # is right only where the process that has them is the one that failed.
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         try:
             result = yield
-            self._remember_nodeids()
+            self._replay.remember_nodeids()
             return result
         finally:
             self.close()
-
-    def _remember_nodeids(self) -> None:
-        """Let `--nf` know these items next time; pytest remembers what it has collected itself."""
-        cache: pytest.Cache | None = getattr(self._config, "cache", None)
-        if cache is not None and self._replay.indexes:
-            known = set(cast("list[str]", cache.get("cache/nodeids", [])))
-            if not known.issuperset(seen := set(map(nodeid_of, self._replay.indexes))):
-                cache.set("cache/nodeids", sorted(known | seen))
 
     def pytest_unconfigure(self) -> None:
         """Leave nothing behind also where the session did not get so far as to start."""
@@ -267,41 +251,7 @@ class FarmSession:
         folder, hub = self._folder, self._hub
         if folder is None or hub is None:
             raise RuntimeError("a worker was asked for before the session started")
-        node = WorkerNode(
-            worker,
-            self._config,
-            {
-                "workerid": worker,
-                "workercount": self._workers,
-                "testrunuid": self._testrun,
-                "mainargv": list(sys.argv),
-            },
-            self._node_manager,
-        )
-        self._nodes[worker] = node
-        self._config.hook.pytest_configure_node(node=node)
-        factory = getattr(self._config, "_tmp_path_factory", None)
-        base_temp = None if factory is None else str(factory.getbasetemp() / f"popen-{worker}")
-        given = self._config.invocation_params
-        return WorkerSpec(
-            worker=worker,
-            files=WorkerFiles(str(folder.path), worker),
-            control=hub.control,
-            broadcast=hub.news,
-            coordinator=os.getpid(),
-            pulse=min(_PULSE, self._settings.heartbeat_timeout / _PULSES_IN_SILENCE),
-            sensors=self._settings.sensors == "on",
-            token=secrets.token_hex(16),
-            job=PytestJob(
-                args=tuple(os.fspath(arg) for arg in given.args),
-                plugins=tuple(plugin for plugin in given.plugins or () if isinstance(plugin, str)),
-                directory=str(given.dir),
-                worker_input=node.workerinput,
-                base_temp=base_temp,
-                sys_path=self._sys_path,
-                prog=Path(sys.argv[0]).name,
-            ),
-        )
+        return self._blueprint.specify(worker, folder.path, hub)
 
     def order(self, worker: str, keys: tuple[str, ...], flush: bool) -> tuple[wire.Message, Frames]:
         """Return the order to run items that the worker has collected."""
@@ -334,10 +284,14 @@ class FarmSession:
                 self._replay.started(key, location)
             case wire.ItemFinished(key=key):
                 self._announce_ready(now=True)
-                outcomes = self._replay.finished(node, key, message.reports)
-                self._recorder.finished(nodeid_of(key), worker, message.seconds, outcomes)
+                self._unfinished.pop(worker, None)
+                self._item_finished(node, key, message.reports, message.seconds)
+            case wire.ReportsLogged(reports=reports):
+                self._replay.logged(node, reports)
                 self._obey()
             case wire.Stopping(reason=reason, failed=failed):
+                if message.key:
+                    self._unfinished[worker] = message
                 if failed:
                     self._session.shouldfail = self._session.shouldfail or reason
                 else:
@@ -350,25 +304,26 @@ class FarmSession:
                 pass
 
     def _became_ready(self, worker: str) -> None:
-        self._ready.add(worker)
-        self._ready_at = time.monotonic()
+        self._readiness.add(worker)
         self._announce_ready()
 
     def _worker_collected(self, node: WorkerNode, message: wire.Collected) -> None:
         keys = [item.key for item in message.items]
         if not self._collected:
             self._collected = True
-            self._replay.collected(keys)
             self._session.testscollected = len(keys)
             self._teller.deselected(message.deselected)
-        self._config.hook.pytest_xdist_node_collection_finished(
-            node=node, ids=[nodeid_of(key) for key in keys]
-        )
-        errors = self._session.testsfailed
+        self._replay.collected(node, keys)
+        errors = self._replay.collect_errors
         if message.errors and not self._config.getoption("continue_on_collection_errors"):
             plural = "s" if errors != 1 else ""
             self._end(self._session.Interrupted(f"{errors} error{plural} during collection"))
         self._announce_ready()
+
+    def _item_finished(self, node: WorkerNode, key: str, reports: bytes, seconds: float) -> None:
+        outcomes = self._replay.finished(node, key, reports)
+        self._recorder.finished(nodeid_of(key), node.gateway.id, seconds, outcomes)
+        self._obey()
 
     def _session_ended(self, node: WorkerNode, message: wire.SessionEnded) -> None:
         self._ended.add(node.gateway.id)
@@ -376,11 +331,8 @@ class FarmSession:
         junit.hand_over_properties(self._config, node.workeroutput)
         if message.reason:
             # pytest.exit() or a KeyboardInterrupt of the test's own: it ends the whole run.
-            self._end(
-                pytest.exit.Exception(
-                    f"{node.gateway.id}: {message.reason}", returncode=message.exit_status
-                )
-            )
+            reason = f"{node.gateway.id}: {message.reason}"
+            self._end(pytest.exit.Exception(reason, returncode=message.exit_status))
         self._obey()
 
     def _worker_failed(self, worker: str, message: wire.WorkerFailed) -> None:
@@ -391,12 +343,13 @@ class FarmSession:
             self._end(pytest.UsageError(prefix + message.message))
         elif message.stage == "pytest":
             self._replay.internal_error(worker, message.message)
-            self._end(
-                pytest.exit.Exception(
-                    f"an internal error in worker {worker}",
-                    returncode=pytest.ExitCode.INTERNAL_ERROR,
-                )
-            )
+            self._failed = True
+            self._end(pytest.exit.Exception(f"an internal error in worker {worker}"))
+
+    def _is_rerun(self, key: str, died: Died, seconds: float) -> bool:
+        """Return whether a plugin wants an item that killed its worker to run again."""
+        node = self._nodes[died.worker]
+        return not self._broken and self._replay.is_rerun(node, key, died, seconds)
 
     def overran(
         self,
@@ -411,29 +364,37 @@ class FarmSession:
         self.arrived(worker, message, payload)
 
     def crashed(self, key: str, died: Died, seconds: float) -> None:
-        """Report an item that killed its worker: this is its outcome."""
+        """Report an item that killed its worker: its outcome, unless it runs again."""
         if self._broken:
             return
         self._announce_ready(now=True)
-        self._replay.crashed(
-            self._nodes[died.worker],
-            key,
-            died,
-            seconds=seconds,
-            limit=self._settings.test_timeout,
-        )
-        self._recorder.crashed(nodeid_of(key), died, seconds)
+        if self._replay.crashed(self._nodes[died.worker], key, died, seconds):
+            self._recorder.crashed(nodeid_of(key), died, seconds)
+        else:
+            self._recorder.notice(f"{died.worker}: {nodeid_of(key)} killed it, and runs again")
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Tell plugins that a worker is gone, and keep what it said about its end."""
-        expected = orderly and (died.exit_code == 0 or died.killed is KillReason.ENDING)
+        # None: gevent, say, in a conftest that is ours too, has collected the process before us.
+        expected = orderly and (died.exit_code in {0, None} or died.killed is KillReason.ENDING)
         error = None if expected else terminal.end_of(died)
         if error is not None and not self._running_farm().stopping:
             self._recorder.death(worker, error)
             if died.record.phase not in RUNNING:
                 self._teller.tell(worker, f"its process ended: {error}")
+        unfinished = self._unfinished.pop(worker, None)
         if not self._broken:
-            self._config.hook.pytest_testnodedown(node=self._nodes[worker], error=error)
+            node = self._nodes[worker]
+            if unfinished is not None:
+                # Killed in the teardown of the item that stops the run: its failure counts.
+                self._running_farm().skip(worker, unfinished.key)
+                self._item_finished(node, unfinished.key, unfinished.reports, 0.0)
+            self._config.hook.pytest_testnodedown(node=node, error=error)
+
+    def not_started(self, worker: str, error: LaunchError) -> None:
+        """Keep why there is no such worker, and tell it."""
+        self._recorder.not_started(worker, error)
+        self.noticed(worker, str(error))
 
     def printed(self, worker: str, lines: tuple[str, ...]) -> None:
         """Show what a worker wrote past pytest's capture (all of it, with `-s`)."""
@@ -460,26 +421,10 @@ class FarmSession:
     # ------------------------------------------------------------ telling
 
     def _announce_ready(self, *, now: bool = False) -> None:
-        """Say once how many workers are ready: all of them, or those that are when results come."""
-        if self._announced or not (now or (self._collected and self._all_ready)):
-            return
-        self._announced = True
-        verified = len(self._ready) if self._goldens else None
-        seconds = self._ready_at - self._began
-        count = len(self._replay.indexes)
-        self._teller.say(
-            terminal.ready_line(len(self._ready), self._workers, seconds, verified, count)
-        )
-
-    @property
-    def _all_ready(self) -> bool:
-        return len(self._ready) >= self._workers
+        items = len(self._replay.indexes) if self._collected else None
+        self._readiness.say(items, databases=bool(self._goldens), now=now)
 
     def _running_farm(self) -> Farm:
         if self._farm is None:
             raise RuntimeError("the farm was used before the session started")
         return self._farm
-
-
-def _option(config: pytest.Config, name: str) -> object:
-    return getattr(config.option, name, None)

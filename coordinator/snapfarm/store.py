@@ -3,6 +3,7 @@
     /golden/<database>/<layer>/<digest>.sqlite    the image
                                <digest>.json      its manifest
 
+The layer `latest-state` holds at most one image of a database: what a persistent ring kept last.
 Names are percent-encoded. A path is written once and never again: a new state of a database has a
 new digest. Reading an image back from D-MemFS copies it, so the very `bytes` object that was put
 is kept for sending; D-MemFS holds the same object, which costs the memory once.
@@ -26,6 +27,9 @@ _BASE_ROOM = 16 * 1024 * 1024
 
 #: Every database may get this many further layers about as large as itself.
 _LAYERS_ROOM = 3
+
+#: Where `keep` puts the state of a database.
+KEPT_LAYER = "latest-state"
 
 
 class StoreUsage(msgspec.Struct, frozen=True):
@@ -102,6 +106,33 @@ class SnapshotStore:
                     return snapshot
         raise SnapshotUnknown(digest, database)
 
+    def keep(self, snapshot: Snapshot) -> None:
+        """Keep a state of a database, whatever its layer, as the latest; drop the one before.
+
+        For a moment there has to be room for both. Raises StoreFull, with the one before in place.
+        """
+        manifest = msgspec.structs.replace(snapshot.manifest, layer=KEPT_LAYER)
+        folder = _folder(manifest.database, KEPT_LAYER)
+        with self._lock:
+            before = self._digests(folder)
+            self.put(Snapshot(manifest, snapshot.data))
+            for digest in before:
+                if digest != manifest.digest:
+                    self._drop(folder, digest)
+
+    def latest(self, database: str) -> Snapshot | None:
+        """Return the state that was kept last, None if there is none.
+
+        Its bytes are the object that was put, not read back, so their digest still holds.
+        """
+        folder = _folder(database, KEPT_LAYER)
+        with self._lock:
+            for digest in self._digests(folder):
+                description = self._read(_paths(folder, digest)[1])
+                manifest = msgspec.json.decode(description, type=Manifest)
+                return Snapshot(manifest, self._hot[digest])
+        return None
+
     def image(self, digest: str) -> bytes:
         """Return the bytes to send: the very same object on each call. Raises SnapshotUnknown."""
         with self._lock:
@@ -124,16 +155,11 @@ class SnapshotStore:
         with self._lock:
             found = False
             for folder in self._folders(database):
-                image, description = _paths(folder, digest)
-                if self._files.exists(description):
-                    self._files.remove(description)
-                    self._files.remove(image)
+                if self._files.exists(_paths(folder, digest)[1]):
+                    self._drop(folder, digest)
                     found = True
             if not found:
                 raise SnapshotUnknown(digest, database)
-            if not self._files.glob(f"/golden/*/*/{digest}.json"):
-                # The same image may also belong to another database or layer.
-                del self._hot[digest]
 
     def usage(self) -> StoreUsage:
         """Return how full the store is."""
@@ -147,6 +173,20 @@ class SnapshotStore:
         if not self._files.is_dir(base):
             return []
         return [f"{base}/{layer}" for layer in sorted(self._files.listdir(base))]
+
+    def _digests(self, folder: str) -> list[str]:
+        if not self._files.is_dir(folder):
+            return []
+        names = sorted(self._files.listdir(folder))
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+    def _drop(self, folder: str, digest: str) -> None:
+        image, description = _paths(folder, digest)
+        self._files.remove(description)
+        self._files.remove(image)
+        if not self._files.glob(f"/golden/*/*/{digest}.json"):
+            # The same image may also belong to another database or layer.
+            del self._hot[digest]
 
     def _write(self, path: str, data: bytes) -> None:
         with self._files.open(path, "xb") as file:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, cast
+
+from snapfarm.report import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,3 +65,31 @@ class Teller:
         return cast(
             "TerminalReporter | None", self._config.pluginmanager.get_plugin("terminalreporter")
         )
+
+
+class Readiness:
+    """Says once how many workers are ready: all of them, or those that are when results come."""
+
+    def __init__(self, teller: Teller, planned: int) -> None:
+        self._teller = teller
+        self._planned = planned
+        #: Workers that hold all databases, and when the last of them said so.
+        self._ready: set[str] = set()
+        self._ready_at = 0.0
+        self._began = time.monotonic()
+        self._said = False
+
+    def add(self, worker: str) -> None:
+        """Count a worker that holds all databases."""
+        self._ready.add(worker)
+        self._ready_at = time.monotonic()
+
+    def say(self, items: int | None, *, databases: bool, now: bool = False) -> None:
+        """Say it, unless that would be too early; `items` is None where none are known yet."""
+        count = len(self._ready)
+        if self._said or not (now or (items is not None and count >= self._planned)):
+            return
+        self._said = True
+        seconds = self._ready_at - self._began
+        verified = count if databases else None
+        self._teller.say(terminal.ready_line(count, self._planned, seconds, verified, items or 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import broadcast, reset, restore, suites
+from benchmarks import broadcast, pool, reset, restore, suites
 from benchmarks.options import command
 
 BENCHMARKS = {
@@ -10,6 +10,7 @@ BENCHMARKS = {
     broadcast.NAME: broadcast.run,
     restore.NAME: restore.run,
     reset.NAME: reset.run,
+    pool.NAME: pool.run,
 }
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-#: How many of a unit make one second, or one byte's worth of it: samples are kept in SI units.
-UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "MB": 1e6}
+#: What one of a unit is in seconds, bytes, or things per second: samples are kept in those.
+UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "MB": 1e6, "1000/s": 1e3, "/s": 1.0, "in all": 1.0}
+#: Units of which more is better.
+RATES = frozenset({"1000/s", "/s"})
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column of a table; samples are in seconds or bytes, and shown in `unit`."""
+    """One column of a table; samples are in seconds, bytes or per second, and shown in `unit`."""
 
     name: str
     unit: str
@@ -87,6 +89,20 @@ def faster(
     ratios = [peer / mine for mine, peer in zip(ours, peers, strict=True)]
     detail = f"{shown(statistics.median(ours))} against {shown(statistics.median(peers))}"
     return (Bar(name, required, statistics.median(ratios), detail),)
+
+
+def more(
+    name: str, required: float, ours: Sequence[float], peers: Sequence[float], detail: str = ""
+) -> tuple[Bar, ...]:
+    """Return the bar "at least `required` times as many a second"; none without samples.
+
+    The ratio is taken round by round, then the median.
+    """
+    if not ours or not peers:
+        return ()
+    ratios = [mine / peer for mine, peer in zip(ours, peers, strict=True)]
+    rates = f"{statistics.median(ours):,.0f}/s against {statistics.median(peers):,.0f}/s"
+    return (Bar(name, required, statistics.median(ratios), f"{rates}{detail}"),)
 
 
 def below(name: str, limit: float, ours: Sequence[float]) -> tuple[Bar, ...]:

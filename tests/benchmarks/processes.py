@@ -107,7 +107,7 @@ class _Sampler:
 
     def _watch(self) -> None:
         while not self._ended.wait(SAMPLE_EVERY):
-            self._peak = max(self._peak, sum(_pss(pid) for pid in self._tree()))
+            self._peak = max(self._peak, sum(pss(pid) for pid in self._tree()))
 
     def _tree(self) -> list[int]:
         try:
@@ -116,7 +116,8 @@ class _Sampler:
             return []
 
 
-def _pss(pid: int) -> int:
+def pss(pid: int) -> int:
+    """Return the proportional set size of a process, in bytes; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:  # it has ended

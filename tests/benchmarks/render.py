@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from benchmarks.machine import Machine
-from benchmarks.model import UNITS, Column, Result, Table
+from benchmarks.model import RATES, UNITS, Column, Result, Table
 
 
 def text(result: Result) -> str:
@@ -68,9 +68,11 @@ def _cells(table: Table) -> list[list[str]]:
 def _cell(samples: list[float], column: Column) -> str:
     if not samples:
         return "-"
-    median, least = statistics.median(samples), min(samples)
-    shown = _number(median / UNITS[column.unit])
-    return shown if len(samples) == 1 else f"{shown} ({_number(least / UNITS[column.unit])})"
+    if column.unit == "in all":
+        return f"{sum(samples):.0f}"
+    best = max(samples) if column.unit in RATES else min(samples)
+    shown = _number(statistics.median(samples) / UNITS[column.unit])
+    return shown if len(samples) == 1 else f"{shown} ({_number(best / UNITS[column.unit])})"
 
 
 def _number(value: float) -> str:

@@ -195,6 +195,14 @@ def test_it():
         return  # into pytest, which goes on as if it were the worker
     os.wait()
 
+def test_while_the_other_thread_takes_an_order(request):
+    lock = request.config.pluginmanager.get_plugin("farm-items")._queue._lock
+    lock.acquire()
+    if os.fork() == 0:
+        return  # with a lock that nobody will ever release
+    lock.release()
+    os.wait()
+
 def test_dies_after():
     if os.fork() == 0:
         return
@@ -209,7 +217,7 @@ def test_a_forked_child_that_returns_into_pytest_is_no_second_worker(tmp_path: P
     outcomes = run.outcomes
     assert outcomes.pop("test_a.py::test_dies_after") == "crashed"
     assert set(outcomes.values()) == {"passed"}
-    assert len(outcomes) == 5
+    assert len(outcomes) == 6
 
 
 LEFTOVERS = {
@@ -310,3 +318,29 @@ def test_output_without_line_ends_and_of_odd_bytes_is_shown(tmp_path: Path) -> N
     run = _suite(tmp_path, body).run("-s")
     assert run.counts == {"crashed": 1, "passed": 4}
     assert "no end, and a \N{REPLACEMENT CHARACTER}" in run.text_of("test_it ___")
+
+
+PATCHES = """
+import time
+from unittest import mock
+import pytest
+
+@pytest.fixture(scope="session", autouse=True)
+def patched():
+    with mock.patch("os.getpid", return_value=4242), mock.patch("os._exit"):
+        yield
+
+def test_it():
+    pause = time.sleep
+    with mock.patch("time.monotonic", side_effect=[1.0, 2.0]):
+        # Longer than a few pulses of the worker's link.
+        pause(0.5)
+        assert [time.monotonic(), time.monotonic()] == [1.0, 2.0]
+        pause(0.5)
+"""
+
+
+def test_what_tests_patch_is_not_used_by_the_worker(tmp_path: Path) -> None:
+    run = _suite(tmp_path, PATCHES, farm="heartbeat_timeout = 0.5\n").run(workers=1)
+    assert run.exit_code == 0, run.output
+    assert run.counts == {"passed": 5}

@@ -281,3 +281,88 @@ def test_workers_for_which_there_is_no_room_are_done_without(tmp_path: Path) -> 
     assert run.exit_code == 0
     assert run.counts == {"passed": 8}
     assert "[gw23] worker gw23 could not be started: OSError: [Errno 24]" in run.output
+
+
+#: What pytest-rerunfailures does with crashes, in short.
+RERUNS = """
+crashes = {}
+def pytest_handlecrashitem(crashitem, report, sched):
+    assert sched.config.option
+    crashes[crashitem] = crashes.get(crashitem, 0) + 1
+    if crashes[crashitem] < 2:
+        sched.mark_test_pending(crashitem)
+        report.outcome = "rerun"
+def pytest_report_teststatus(report):
+    if report.outcome == "rerun": return "rerun", "R", "RERUN"
+"""
+
+
+def test_a_plugin_may_rerun_what_crashed(tmp_path: Path) -> None:
+    suite = Suite(
+        tmp_path,
+        {
+            "conftest.py": RERUNS,
+            "test_it.py": "import os, pathlib\n"
+            "def test_once():\n"
+            "    try: pathlib.Path('ran').touch(exist_ok=False)\n"
+            "    except FileExistsError: return\n"
+            "    os.abort()\n"
+            "def test_other(): pass\n"
+            "def test_always(): os.abort()\n",
+        },
+    )
+    # With one worker, what is left when the last test crashes is that test alone.
+    run = suite.run(workers=1)
+    assert run.exit_code == 1
+    assert "1 failed, 2 passed, 2 rerun" in run.output
+    assert sorted(
+        (str(item["nodeid"]), item["outcome"], item["crashed"]) for item in run.items
+    ) == [
+        ("test_it.py::test_always", "failed", True),
+        ("test_it.py::test_once", "passed", False),
+        ("test_it.py::test_other", "passed", False),
+    ]
+
+
+def test_a_test_that_ends_its_session_without_a_word_does_so_twice_at_most(tmp_path: Path) -> None:
+    suite = Suite(
+        tmp_path,
+        {
+            # Ends as a worker ends whose last messages never leave it.
+            "conftest.py": "import os, pytest\n"
+            "@pytest.hookimpl(tryfirst=True)\n"
+            "def pytest_keyboard_interrupt():\n"
+            "    import snapfarm_worker.link as link\n"
+            "    link.Link.send = lambda *_: os._exit(77)\n",
+            "test_it.py": "import pytest\n"
+            "def test_exits(): pytest.exit('unheard')\n"
+            "def test_other(): pass\n",
+        },
+    )
+    run = suite.run(workers=1)
+    assert run.exit_code == 1
+    assert run.outcomes == {
+        "test_it.py::test_exits": "crashed",
+        "test_it.py::test_other": "passed",
+    }
+    assert "it ended the session without a word" in run.output
+
+
+def test_a_failure_that_ends_the_run_counts_though_its_worker_dies_tearing_down(
+    tmp_path: Path,
+) -> None:
+    suite = Suite(
+        tmp_path,
+        {
+            "test_it.py": "import os, pytest\n"
+            "@pytest.fixture(scope='session', autouse=True)\n"
+            "def resource():\n    yield\n    os.abort()\n"
+            "def test_fails(): assert 0, 'the failure'\n"
+            "def test_other(): pass\n",
+        },
+    )
+    run = suite.run("-x", workers=1)
+    assert run.exit_code == 1
+    assert run.outcomes == {"test_it.py::test_fails": "failed"}
+    assert run.unrun == ["test_it.py::test_other"]
+    assert "the failure" in run.text_of("test_fails ___")

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import render
-from benchmarks.model import Bar, Column, Result, Table, below, faster
-from benchmarks.options import Document, Options
+from benchmarks import contention, render, runners
+from benchmarks.model import Bar, Column, Result, Table, below, faster, more
+from benchmarks.options import DEFAULT_JSON, Document, Options
 from benchmarks.reset import VARIANTS
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -75,6 +75,35 @@ def test_a_benchmark_runs_and_writes_its_samples(tmp_path: Path) -> None:
     assert "| 1 MB | " in written
 
 
+def test_the_pool_is_measured_beside_its_peers(tmp_path: Path) -> None:
+    parts = ("no-op", "query", "start", "threads")
+    wanted = [word for part in parts for word in ("--only", f"pool/{part}")]
+    output = _python(tmp_path, "-m", "benchmarks", "--quick", *wanted)
+
+    document = msgspec.json.decode((tmp_path / DEFAULT_JSON).read_bytes(), type=Document)
+    (result,) = document.results
+    assert tuple(table.name for table in result.tables) == parts
+    *rates, start, threads = result.tables
+    for table in rates:
+        rows = [row.partition(":")[0] for row in table.rows]
+        for peer in runners.PEERS:
+            assert (peer in rows) == runners.present(peer)
+            assert (peer in table.note.partition("Missing here")[2]) != runners.present(peer)
+        assert "pool" in rows
+    for row in start.rows:
+        assert min(start.samples(row, "all have answered")) > 0
+    for kind in contention.KINDS:
+        assert min(threads.samples("4 threads", f"{kind}, operations")) > 0
+    assert "bar: no lock error reaches threads that share a memdb ring: " in output
+    assert len(result.bars) == 5
+
+
+def test_a_peer_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(runners.MODULES, runners.LOKY, ("no_such_module",))
+    assert not runners.present(runners.LOKY)
+    assert "**Missing here, so not measured**: loky" in runners.peers_note()
+
+
 def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         _python(tmp_path, "-m", "benchmarks", "--only", "resets")
@@ -112,6 +141,23 @@ def test_a_bar_compares_round_by_round() -> None:
     (limit,) = below("quick", 50e-6, [100e-6])
     assert str(limit) == "bar: quick: MISSED 0.50x (required 1x; 100 us of 50 us)"
     assert faster("ours", 2.0, [], []) == ()
+
+
+def test_a_bar_of_rates_wants_more() -> None:
+    (bar,) = more("ours", 1.0, ours=[2000.0, 4000.0, 9.0], peers=[1000.0, 2000.0, 9000.0])
+    assert (bar.reached, bar.met) == (2.0, True)
+    assert str(bar) == "bar: ours: met 2.00x (required 1x; 2,000/s against 2,000/s)"
+    assert more("ours", 1.0, [], []) == ()
+
+
+def test_the_best_rate_is_the_most_and_errors_are_added() -> None:
+    columns = (Column("a", "1000/s"), Column("errors", "in all"))
+    table = Table("t", "A table", "Note.", columns, {})
+    for rate, errors in ((1000.0, 0), (3000.0, 2), (2000.0, 1)):
+        table.add("row", "a", rate)
+        table.add("row", "errors", errors)
+    shown = render.text(Result("name", (table,), ()))
+    assert shown.splitlines()[2].split() == ["row", "2.00", "(3.00)", "3"]
 
 
 def test_a_table_shows_medians_and_the_least() -> None:

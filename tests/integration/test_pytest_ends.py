@@ -139,6 +139,16 @@ ENDS = {
         shows_of_workers="ValueError: broken",
         same_counts=False,
     ),
+    "internal error at the end of workers": End(
+        exit_code=3,
+        tests="def test_it(): assert 0, 'a failure of its own'\n",
+        conftest=_conftest(
+            "pytest_sessionfinish(session)", "if in_worker: raise ValueError('broken')"
+        ),
+        shows="test_it.py:1: AssertionError",
+        shows_of_workers="INTERNALERROR> [gw",
+        same_counts=False,
+    ),
     "internal error while replaying": End(
         exit_code=3,
         conftest=_conftest(
@@ -167,6 +177,22 @@ ENDS = {
         exit_code=11,
         conftest=_conftest("pytest_sessionfinish(session)", "session.exitstatus = 11"),
     ),
+    "a report that belongs to no test": End(
+        exit_code=1,
+        tests="def test_it(): pass\n",
+        conftest="@pytest.hookimpl(wrapper=True)\n"
+        "def pytest_runtestloop(session):\n"
+        "    result, config = (yield), session.config\n"
+        "    if getattr(config, 'workerinput', {}).get('workerid') == 'gw0' or not (\n"
+        "        in_worker or config.option.farm_workers\n"
+        "    ):\n"
+        "        report = pytest.TestReport(\n"
+        "            'extra::check', ('extra', 0, 'check'), {}, 'failed', 'extra failed', 'call'\n"
+        "        )\n"
+        "        config.hook.pytest_runtest_logreport(report=report)\n"
+        "    return result\n",
+        shows="extra failed",
+    ),
     "exception in teardown of a session fixture": End(
         exit_code=1,
         tests="import pytest\n@pytest.fixture(scope='session')\ndef it():\n    yield\n"
@@ -176,7 +202,11 @@ ENDS = {
 }
 
 #: Ends at which plain pytest does not end so, because there are no workers.
-_OF_WORKERS = {"internal error while configuring workers", "usage error in workers alone"}
+_OF_WORKERS = {
+    "internal error while configuring workers",
+    "internal error at the end of workers",
+    "usage error in workers alone",
+}
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -203,3 +233,41 @@ def test_exit_code(name: str, tmp_path: Path) -> None:
     if end.exit_code != pytest.ExitCode.USAGE_ERROR:
         assert farm.report is not None
         assert farm.report["exit_status"] == end.exit_code
+
+
+def test_exitfirst_with_a_session_fixture_that_fails_in_its_teardown(tmp_path: Path) -> None:
+    # 1. gw0 fails a test. 2. It tells so before it tears its fixtures down, which waits for gw1.
+    # 3. gw1 learns of the end while it runs an item whose successor it knew. 4. It tears all its
+    # fixtures down with that item.
+    wait = "import pathlib, time\ndef wait_for(state):\n    end = time.monotonic() + 60\n"
+    wait += "    while not state():\n        assert time.monotonic() < end\n"
+    wait += "        time.sleep(0.01)\n"
+    runs = Runs(
+        tmp_path / "suite",
+        {
+            "farm.toml": "stop_timeout = 60\n",
+            "waiting.py": wait,
+            "pytest.ini": "[pytest]\npythonpath = .\n",
+            "test_it.py": "import pathlib, pytest\nfrom waiting import wait_for\n"
+            "@pytest.fixture(scope='session', autouse=True)\n"
+            "def resource(worker_id):\n"
+            "    yield\n"
+            "    if worker_id == 'gw0': wait_for(pathlib.Path('down').exists)\n"
+            "    pathlib.Path('down').touch()\n"
+            "    raise ValueError(f'teardown in {worker_id}')\n"
+            "@pytest.mark.parametrize('n', range(8))\n"
+            "def test_it(n, request, worker_id):\n"
+            "    if worker_id == 'gw0':\n"
+            "        wait_for(pathlib.Path('begun').exists)\n"
+            "        assert 0, 'the first failure'\n"
+            "    pathlib.Path('begun').touch()\n"
+            "    runner = request.config.pluginmanager.get_plugin('farm-items')\n"
+            "    wait_for(lambda: runner._queue._dropped)\n",
+        },
+    )
+    run = runs.run("-x")
+    assert run.exit_code == 1, run.text
+    assert run.counts == "1 failed, 1 passed, 2 errors"
+    for text in ("the first failure", "teardown in gw0", "teardown in gw1"):
+        assert text in run.stdout
+    assert "INTERNALERROR" not in run.text

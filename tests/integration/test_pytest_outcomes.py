@@ -231,10 +231,13 @@ class Mine:
 
 os.chdir("suite")
 mine = Mine()
-codes = [
-    pytest.main(["-q", "--farm", "2", "-p", "no:cacheprovider"], plugins=[mine, "a_plugin"])
-    for _ in range(2)
-]
+# The server of the first run makes the workers of the second, with the environment of that.
+farm = ["-q", "--farm", "2", "-p", "no:cacheprovider", "--farm-start-method", "forkserver"]
+codes = []
+for run in range(2):
+    os.environ.pop(f"RUN_{run - 1}", None)
+    os.environ.update({"RUN": str(run), f"RUN_{run}": ""})
+    codes.append(pytest.main(farm, plugins=[mine, "a_plugin"]))
 codes.append(pytest.main(["-q", "-p", "no:cacheprovider"], plugins=["a_plugin"]))
 assert codes == [0, 0, 0], codes
 assert mine.seen == 4
@@ -245,7 +248,10 @@ assert mine.seen == 4
             "caller.py": caller,
             "a_plugin.py": "import pytest\n@pytest.fixture\ndef from_plugin(): return 3\n",
             "suite/pytest.ini": "[pytest]\n",
-            "suite/test_it.py": "def test_a(from_plugin): pass\ndef test_b(): pass\n",
+            "suite/test_it.py": "import os\ndef test_a(from_plugin): pass\n"
+            "def test_b():\n"
+            "    runs = {name for name in os.environ if name.startswith('RUN_')}\n"
+            "    assert runs == {'RUN_' + os.environ['RUN']}\n",
             "test_caller.py": "import subprocess, sys\n"
             "def test_it(): subprocess.run([sys.executable, 'caller.py'], check=True)\n",
         },

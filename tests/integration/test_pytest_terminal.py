@@ -160,7 +160,10 @@ def test_a_report_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
         ("farm", "--farm-dist=far", "flag --farm-dist (farm run: --dist): expected one of"),
         ("command", "--reset=often", "flag --farm-reset (farm run: --reset): expected one of"),
         ("farm", "--pdb", "leave out --farm"),
-        ("farm beside xdist", "-n2", "exclude each other"),
+        ("farm beside xdist", "-n2", "--farm and -n (pytest-xdist) exclude each other"),
+        ("farm beside xdist", "--tx=popen", "--farm and --tx (pytest-xdist) exclude each other"),
+        ("farm beside xdist", "--dist=each", "flag --farm-dist (farm run: --dist): expected one"),
+        ("farm", "--dist=loadfile", "unrecognized arguments: --dist=loadfile"),
     ],
 )
 def test_values_that_cannot_be_used(way: str, options: str, told: str, tmp_path: Path) -> None:
@@ -168,6 +171,25 @@ def test_values_that_cannot_be_used(way: str, options: str, told: str, tmp_path:
     run = runs.run(options, way=way)
     assert run.exit_code == pytest.ExitCode.USAGE_ERROR
     assert told in run.stderr
+
+
+def test_options_of_xdist_mean_the_same_beside_a_farm(tmp_path: Path) -> None:
+    options = "addopts = --dist loadfile --maxprocesses=1 --max-worker-restart=0"
+    runs = Runs(
+        tmp_path / "suite",
+        {
+            "pytest.ini": f"[pytest]\n{options}\n",
+            "test_it.py": "import os\ndef test_dies(): os.abort()\ndef test_it(): pass\n",
+        },
+    )
+    run = runs.run(way="farm beside xdist")
+    report = cast("dict[str, object]", run.report)
+    assert (report["dist"], report["planned_workers"]) == ("loadfile", 1)
+    assert "no replacement is allowed" in run.stdout
+    # What is said to the farm itself counts more.
+    run = runs.run("--farm-dist=loadscope", "--farm-max-worker-restart=1", way="farm beside xdist")
+    assert run.counts == "1 failed, 1 passed"
+    assert cast("dict[str, object]", run.report)["dist"] == "loadscope"
 
 
 def test_auto_asks_conftests_and_the_environment(tmp_path: Path) -> None:

@@ -93,6 +93,30 @@ def test_a_test_module_that_cannot_be_imported(tmp_path: Path) -> None:
     assert [item["outcome"] for item in run.items] == ["passed"]
 
 
+def test_errors_during_collection_are_counted_without_failures_of_tests(tmp_path: Path) -> None:
+    suite = Suite(
+        tmp_path,
+        {
+            "test_a.py": "import pathlib\n"
+            "def test_fails(): assert 0\n"
+            "def test_fails_too(): assert 0\n"
+            "def test_tells(): pathlib.Path('told').touch()\n"
+            "def test_last(): pass\n",
+            # The second worker fails to collect once the first one has failed.
+            "test_z.py": "import os, pathlib, time\n"
+            "if os.environ.get('PYTEST_XDIST_WORKER') == 'gw1':\n"
+            "    end = time.monotonic() + 60\n"
+            "    while not pathlib.Path('told').exists():\n"
+            "        assert time.monotonic() < end\n"
+            "        time.sleep(0.01)\n"
+            "    raise ValueError('late')\n",
+        },
+    )
+    run = suite.run()
+    assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    assert "Interrupted: 1 error during collection" in run.output
+
+
 def test_sys_exit_while_a_test_module_is_imported(tmp_path: Path) -> None:
     suite = Suite(
         tmp_path, {"test_bad.py": "import sys; sys.exit(7)\n", "test_one.py": "def test_one(): 0\n"}
@@ -382,4 +406,38 @@ def test_a_worker_input_that_cannot_travel(tmp_path: Path) -> None:
     run = suite.run()
     assert run.exit_code == pytest.ExitCode.INTERRUPTED
     assert "worker gw0 could not be started: TypeError: cannot pickle" in run.output
-    assert "every worker died before it was ready" in run.output
+    _, _, end = run.output.partition("Interrupted: every worker died before it was ready")
+    # Once for all workers.
+    assert end.count("could not be started: TypeError: cannot pickle") == 1
+
+
+def test_names_of_folders_and_files_that_are_no_valid_text(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"folder-\xff")
+    body = "import pytest\n@pytest.mark.parametrize('n', range(3))\ndef test_it(n): assert n\n"
+    suite = Suite(root, {os.fsdecode(b"test_\xfe.py"): body})
+    # pytest's own JUnit writer and cache can't hold such names.
+    command = [sys.executable, "-m", "pytest", "--farm=2", "--farm-dist=loadfile"]
+    command += ["-p", "no:cacheprovider", "--farm-report={results}/report.json"]
+    with suite.started_command(command) as running:
+        run = running.wait()
+    assert run.exit_code == 1, run.output
+    assert {str(item["nodeid"]): item["outcome"] for item in run.items} == {
+        "test_\\udcfe.py::test_it[0]": "failed",
+        "test_\\udcfe.py::test_it[1]": "passed",
+        "test_\\udcfe.py::test_it[2]": "passed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("pytest.exit('odd \\udcff')", "Exit: gw0: odd \\udcff"),
+        ("request.session.shouldstop = 'odd \\udcff'", "Interrupted: odd \\udcff"),
+    ],
+)
+def test_reasons_that_are_no_valid_text(tmp_path: Path, code: str, told: str) -> None:
+    suite = Suite(tmp_path, {"test_it.py": f"import pytest\ndef test_it(request): {code}\n"})
+    run = suite.run(workers=1)
+    assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    assert told in run.output
+    assert "workers that died" not in run.output

@@ -148,6 +148,37 @@ def test_the_quota_leaves_room_for_layers() -> None:
     assert store.usage().snapshots == 4
 
 
+def test_only_the_latest_state_is_kept(store: SnapshotStore) -> None:
+    golden = snapshot(rows=1)
+    store.put(golden)
+    assert store.latest("default") is None
+    for rows in (2, 3, 3, 1):
+        state = snapshot(rows=rows, layer="orders")
+        store.keep(state)
+        latest = store.latest("default")
+        assert latest is not None
+        assert latest.data == state.data
+        assert store.image(state.manifest.digest) is latest.data
+        assert store.usage().snapshots == 2
+    # The golden image is that of the latest state now, and stays when that goes.
+    store.keep(snapshot(rows=4))
+    assert store.get("default", golden.manifest.digest) == golden
+    assert store.latest("other") is None
+
+
+def test_a_state_without_room_leaves_the_one_before() -> None:
+    small, large = snapshot(rows=10), snapshot(rows=20_000)
+    store = SnapshotStore(quota=len(small.data) + len(large.data) // 2)
+    store.keep(small)
+    before = store.usage()
+    with pytest.raises(StoreFull):
+        store.keep(large)
+    assert store.usage() == before
+    latest = store.latest("default")
+    assert latest is not None
+    assert latest.data is small.data
+
+
 def test_threads_may_put_at_once(store: SnapshotStore) -> None:
     barrier = threading.Barrier(8)
     images = [snapshot(f"db{n % 4}", rows=n % 4) for n in range(8)]

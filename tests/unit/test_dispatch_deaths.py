@@ -7,6 +7,7 @@ import pytest
 from snapfarm.dispatch import (
     Closed,
     CollectionsDiffer,
+    DistMode,
     End,
     Finished,
     GiveUp,
@@ -119,6 +120,72 @@ DEATHS = [
             (did("gw1", "a"), []),
             (did("gw1", "b"), [End("gw1")]),
             (WorkerEnded("gw1"), [Finished()]),
+        ],
+    ),
+    Scenario(
+        "a crash that is to be rerun: reported, and run again, also as the last item of the run",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a"), [run("gw0", "a", flush=True)]),
+            (began("gw0", "a"), []),
+            (
+                WorkerLost("gw0", ("a",), (), "call", ("a",)),
+                [ReportCrash("gw0", "a", again=True), Launch()],
+            ),
+            (up("gw1"), []),
+            (has("gw1", "a"), [run("gw1", "a", flush=True)]),
+            (WorkerLost("gw1", ("a",), (), "call"), [ReportCrash("gw1", "a"), Finished()]),
+        ],
+    ),
+    Scenario(
+        "a crash that is to be rerun leads its unit, which stays together",
+        workers=2,
+        mode=DistMode.LOADFILE,
+        steps=[
+            (up("gw0"), []),
+            (up("gw1"), []),
+            (has("gw0", "x::a x::b y::c y::d"), [run("gw0", "x::a x::b")]),
+            (
+                has("gw1", "x::a x::b y::c y::d"),
+                [run("gw1", "y::c y::d", flush=True), run("gw0", "", flush=True)],
+            ),
+            (began("gw0", "x::a"), []),
+            (
+                WorkerLost("gw0", ("x::a",), (), "call", ("x::a",)),
+                [ReportCrash("gw0", "x::a", again=True), run("gw1", "x::a x::b"), Launch()],
+            ),
+        ],
+        unrun="x::a x::b y::c y::d",
+    ),
+    Scenario(
+        "a stopped run reruns nothing",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a"), [run("gw0", "a", flush=True)]),
+            (StopRequested("enough"), [End("gw0", drop=True)]),
+            (WorkerLost("gw0", ("a",), (), "call", ("a",)), [Finished()]),
+        ],
+        unrun="a",
+    ),
+    Scenario(
+        "an item ends its worker's session without a word, and again: the second time it is blamed",
+        workers=1,
+        steps=[
+            (up("gw0"), []),
+            (has("gw0", "a b"), [run("gw0", "a b", flush=True)]),
+            (began("gw0", "a"), []),
+            # 1. a ends the session of gw0. 2. What would tell so never leaves it.
+            (WorkerLost("gw0", phase="ending"), [Launch()]),
+            (up("gw1"), []),
+            (has("gw1", "a b"), [run("gw1", "a b", flush=True)]),
+            (began("gw1", "a"), []),
+            (WorkerLost("gw1", phase="ending"), [ReportCrash("gw1", "a"), Launch()]),
+            (up("gw2"), []),
+            (has("gw2", "a b"), [run("gw2", "b", flush=True)]),
+            (did("gw2", "b"), [End("gw2")]),
+            (WorkerEnded("gw2"), [Finished()]),
         ],
     ),
     Scenario(

@@ -19,7 +19,7 @@ import dill
 import dill.detect
 import pytest
 
-from snapfarm.golden.shipping import Unshippable, ship
+from snapfarm.shipping import Unshippable, ship
 from support.golden_project import write_files
 
 ASIDE = """

@@ -21,7 +21,9 @@ def _imported(statement: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["zmq", "multiprocess", "dill", "dmemfs", "snapfarm.hub"])
+@pytest.mark.parametrize(
+    "module", ["zmq", "multiprocess", "dill", "dmemfs", "snapfarm.hub", "snapfarm_worker.items"]
+)
 def test_plain_run_does_not_import_the_farm(module: str) -> None:
     assert module not in _imported(_PLAIN)
 
@@ -36,3 +38,7 @@ def test_farm_without_databases_imports_no_builder_and_no_store() -> None:
 )
 def test_naming_a_golden_database_imports_no_builder(module: str) -> None:
     assert module not in _imported(_HANDLE)
+
+
+def test_a_worker_pool_does_without_pytest() -> None:
+    assert "pytest" not in _imported("from snapfarm import WorkerPool; WorkerPool")

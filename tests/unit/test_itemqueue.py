@@ -110,3 +110,33 @@ def test_orders_that_cross_with_the_end_are_forgotten() -> None:
     queue.handle(EndSession(drop=True))
     queue.handle(RunItems(("a", "b"), flush=True))
     assert queue.next() is None
+
+
+def test_a_successor_that_was_dropped_is_not_kept() -> None:
+    queue = ItemQueue(KEYS)
+    queue.handle(RunItems(("a", "b", "c")))
+    assert queue.next() == ("a", "b")
+    queue.handle(EndSession(drop=True))
+    assert not queue.keep_successor()
+    # An item that is run again is torn down again.
+    assert not queue.keep_successor()
+    assert queue.next() is None
+
+
+def test_a_successor_for_which_fixtures_were_kept_runs_as_the_last() -> None:
+    queue = ItemQueue(KEYS)
+    queue.handle(RunItems(KEYS))
+    assert queue.next() == ("a", "b")
+    assert queue.keep_successor()
+    queue.handle(EndSession(drop=True))
+    assert queue.keep_successor()
+    assert queue.next() == ("b", None)
+    assert queue.next() is None
+
+
+def test_a_session_that_stops_by_itself_drops_the_successor_too() -> None:
+    queue = ItemQueue(KEYS)
+    queue.handle(RunItems(KEYS))
+    queue.next()
+    assert queue.keep_successor()
+    assert queue.drop() == ("b", "c", "d")

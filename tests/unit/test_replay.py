@@ -12,6 +12,7 @@ from _pytest import reports as reports_plugin
 from _pytest import subtests as subtests_plugin
 
 from snapfarm import hookspecs, replay
+from snapfarm.crashes import CrashScheduler, crash_report
 from snapfarm.happenings import Died, KillReason
 from snapfarm.node import NodeManager, WorkerNode
 from snapfarm.report import terminal
@@ -27,6 +28,8 @@ class Seen:
         self.warnings: list[tuple[warnings.WarningMessage, str]] = []
         self.reports: list[pytest.TestReport] = []
         self.internal: list[str] = []
+        #: Whether it has what killed a worker run again.
+        self.reruns = False
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self.events.append(("collected", report.nodeid))
@@ -44,8 +47,18 @@ class Seen:
     def pytest_runtest_logfinish(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
         self.events.append(("finish", (nodeid, location)))
 
-    def pytest_handlecrashitem(self, crashitem: str) -> None:
+    def pytest_handlecrashitem(
+        self, crashitem: str, report: pytest.TestReport, sched: CrashScheduler
+    ) -> None:
         self.events.append(("crash", crashitem))
+        assert sched.config.hook
+        self.scheduler = sched
+        if self.reruns:
+            try:
+                sched.mark_test_pending(crashitem)
+            except NotImplementedError:
+                return
+            report.outcome = "rerun"  # type: ignore[assignment]  # as pytest-rerunfailures does
 
     def pytest_internalerror(self, excrepr: object) -> bool:
         self.internal.append(str(excrepr))
@@ -68,15 +81,15 @@ def config(seen: Seen) -> pytest.Config:
 
 
 @pytest.fixture
-def replayed(config: pytest.Config) -> replay.Replay:
-    found = replay.Replay(config, "the-run")
-    found.collected(["a.py::test_a", "a.py::test_b", "a.py::test_b\x002"])
-    return found
+def node(config: pytest.Config) -> WorkerNode:
+    return WorkerNode("gw1", config, {}, NodeManager(config, "the-run"))
 
 
 @pytest.fixture
-def node(config: pytest.Config) -> WorkerNode:
-    return WorkerNode("gw1", config, {}, NodeManager(config, "the-run"))
+def replayed(config: pytest.Config, node: WorkerNode) -> replay.Replay:
+    found = replay.Replay(config, "the-run")
+    found.collected(node, ["a.py::test_a", "a.py::test_b", "a.py::test_b\x002"])
+    return found
 
 
 def _report(nodeid: str, when: str = "call", **more: object) -> pytest.TestReport:
@@ -224,7 +237,7 @@ def _died(**more: object) -> Died:
 def test_a_crash_is_the_items_outcome(
     replayed: replay.Replay, node: WorkerNode, seen: Seen
 ) -> None:
-    replayed.crashed(node, "a.py::test_b", _died(), seconds=2.5, limit=0)
+    assert replayed.crashed(node, "a.py::test_b", _died(), 2.5)
     (report,) = seen.reports
     assert (report.outcome, report.when, report.duration) == ("failed", "call", 2.5)
     assert "worker 'gw1' crashed while running 'a.py::test_b'" in report.longreprtext
@@ -235,9 +248,34 @@ def test_a_crash_is_the_items_outcome(
     assert ("crash", "a.py::test_b") in seen.events
 
 
+def test_a_plugin_may_have_a_crashed_item_run_again(
+    replayed: replay.Replay, node: WorkerNode, seen: Seen
+) -> None:
+    seen.reruns = True
+    assert replayed.is_rerun(node, "a.py::test_b", _died(), 1.0)
+    assert not seen.reports
+    assert not replayed.crashed(node, "a.py::test_b", _died(), 1.0)
+    # Unasked, as while the run is being stopped: it can't run again.
+    assert replayed.crashed(node, "a.py::test_b", _died(), 1.0)
+    assert [report.outcome for report in seen.reports] == ["rerun", "failed"]
+    assert [event for event, _ in seen.events].count("crash") == 2
+    with pytest.raises(NotImplementedError, match="only an item that has just killed"):
+        seen.scheduler.mark_test_pending("a.py::test_b")
+
+
+def test_a_crash_is_asked_about_before_it_is_reported_and_reported_once(
+    replayed: replay.Replay, node: WorkerNode, seen: Seen
+) -> None:
+    assert not replayed.is_rerun(node, "a.py::test_b", _died(), 1.0)
+    assert replayed.crashed(node, "a.py::test_b", _died(), 1.0)
+    assert [report.outcome for report in seen.reports] == ["failed"]
+    assert [event for event, _ in seen.events].count("crash") == 1
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
+        ({"record": Record(Phase.ENDING, "", 4)}, "ended the session without a word"),
         ({"killed": KillReason.TIMEOUT}, "it wrote no stacks"),
         ({"killed": KillReason.TIMEOUT, "stacks": "Thread 1"}, "passed the time limit of 3 s"),
         ({"killed": KillReason.STOPPED}, "was stopped (SIGSTOP?)"),
@@ -246,7 +284,7 @@ def test_a_crash_is_the_items_outcome(
     ],
 )
 def test_how_a_worker_died_is_told(more: dict[str, object], told: str) -> None:
-    report = replay.crash_report("a.py::test_a", ("a.py", 1, "test_a"), _died(**more), 1.0, 3.0)
+    report = crash_report("a.py::test_a", ("a.py", 1, "test_a"), _died(**more), 1.0, 3.0)
     assert told in report.longreprtext
 
 

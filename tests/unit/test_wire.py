@@ -5,11 +5,13 @@ from __future__ import annotations
 import typing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import snapfarm
 import snapfarm_worker
 from snapfarm_worker import wire
+from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Severity
 from snapfarm_worker.errors import ProtocolError
 
 FROM_WORKER = typing.get_args(wire.FromWorker)
@@ -61,6 +63,41 @@ def test_item_finished_round_trip() -> None:
 def test_order_round_trip() -> None:
     message = wire.RunItems(("a", "b"), flush=True)
     assert wire.decode_to_worker(wire.encode(message)) == message
+
+
+ODD = "odd \udcff"
+SHOWN = "odd \\udcff"
+
+
+def test_texts_that_are_not_valid_travel_readable() -> None:
+    hello = wire.Hello("gw0", 1, 2, "3", "3", "/bin/python", "linux", f"/{ODD}")
+    assert wire.decode_from_worker(wire.encode(hello)) == msgspec.structs.replace(
+        hello, cwd=f"/{SHOWN}"
+    )
+    anomaly = Anomaly(
+        kind=AnomalyKind.LOCK_ERROR,
+        severity=Severity.ERROR,
+        database="default",
+        test=ODD,
+        message=ODD,
+    )
+    finished = wire.ItemFinished(
+        "a.py::test",
+        b"\xff reports",
+        0.5,
+        wire.ItemStarted("a.py::test_2", (f"{ODD}.py", 3, "test_2")),
+        (anomaly,),
+        (wire.RingReset("default", "in-place", 0.003),),
+    )
+    assert wire.decode_from_worker(wire.encode(finished)) == msgspec.structs.replace(
+        finished,
+        then=wire.ItemStarted("a.py::test_2", (f"{SHOWN}.py", 3, "test_2")),
+        anomalies=(msgspec.structs.replace(anomaly, test=SHOWN, message=SHOWN),),
+    )
+    stopping = wire.Stopping(ODD, False, ("a.py::test",))
+    assert wire.decode_from_worker(wire.encode(stopping)) == wire.Stopping(
+        SHOWN, False, ("a.py::test",)
+    )
 
 
 @pytest.mark.parametrize("frame", [b"", b"junk", wire.encode(wire.RunItems(("a",)))[:-2]])

@@ -73,7 +73,8 @@ def main(spec: WorkerSpec) -> None:
     _flush_output()
     link.close()
     if not orderly:
-        sys.exit(EXIT_FAILED)
+        # Not by sys.exit(), which waits for threads that the user's code may have started.
+        os._exit(EXIT_FAILED)
 
 
 def _separate(files: WorkerFiles) -> None:

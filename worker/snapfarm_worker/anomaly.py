@@ -48,7 +48,7 @@ REMEDIES: dict[AnomalyKind, str] = {
         "another connection held the lock past this connection's timeout: shorten its "
         "transaction, raise timeout=, or use ring = 'memdb'"
     ),
-    AnomalyKind.LEAKED_TRANSACTION: "commit or roll back before the test ends",
+    AnomalyKind.LEAKED_TRANSACTION: "commit or roll back before the test, or the task, ends",
     AnomalyKind.LEAKED_CURSOR: "fetch the cursor to its end or close it before the test ends",
     AnomalyKind.LEAKED_CONNECTION: (
         "close the connection before the test ends: leaving a `with` block of a "

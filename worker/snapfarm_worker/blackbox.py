@@ -82,7 +82,9 @@ class BlackBox:
 
     def write(self, phase: Phase, subject: str) -> None:
         """Publish what the worker does now; a new subject is at step 0."""
-        if subject != self._subject:
+        # The last step stays as long as the record of its subject: whoever reads both, after a
+        # death between the two, is to find the step that was run.
+        if subject and subject != self._subject:
             self.steps[1] = 0
         self._subject = subject
         text = abridged(subject).encode()
@@ -134,4 +136,4 @@ def read(path: Path) -> Record:
     finished, phase, length = _RECORD.unpack_from(data, start)
     body = start + _RECORD.size
     subject = data[body : body + length].decode("utf-8", "replace")
-    return Record(Phase(phase), subject, finished, step)
+    return Record(Phase(phase), subject, finished, step if subject else 0)

@@ -196,7 +196,7 @@ class Databases:
         try:
             if conn.in_transaction:
                 if member is not None and self._sensors is not None:
-                    self._sensors.leaked_transaction(member)
+                    self._sensors.leaked_transaction(member, of_task=True)
                 conn.rollback()
         except sqlite3.Error:  # closed; or a private database that is damaged
             return False

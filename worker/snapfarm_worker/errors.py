@@ -5,6 +5,7 @@
     │   ├── SnapshotCorrupt         the bytes differ from their manifest
     │   └── SnapshotTooLarge        SQLite can't serialize or hold an image of this size
     ├── RingError                   a ring that can't be made, reached or reset
+    │   ├── StateNotKept        a persistent ring could not store its state; it still holds it
     │   └── RingUnsupported         this SQLite build can't provide the ring kind asked for
     ├── ProtocolError               a frame that breaks the protocol; a bug or a foreign peer
     ├── PlainDataError              a value that can't travel, with the path to it
@@ -55,6 +56,20 @@ class SnapshotTooLarge(SnapshotError):
 
 class RingError(WorkerError):
     """A ring can't be made, reached or reset."""
+
+
+class StateNotKept(RingError):
+    """A persistent ring could not store its state, so it stays open, with all that was committed.
+
+    Mend the cause, which is the exception's `__cause__`, then call `persist()` of the ring.
+    """
+
+    def __init__(self, database: str, cause: Exception) -> None:
+        self.database = database
+        super().__init__(
+            f"database {database!r}: its state was not kept, and stays in the open ring: {cause}. "
+            "When that is mended, call persist(); or close(discard=True) to give the state up"
+        )
 
 
 class RingUnsupported(RingError):

@@ -23,7 +23,7 @@ def pack_failure(index: int, error: BaseException, codec: Codec) -> tuple[CallFa
     trace = error.__traceback__.tb_next if error.__traceback__ else None
     try:
         text = "".join(traceback.format_exception(kind, error, trace))
-    except Exception:  # code of the user's makes parts of it
+    except BaseException:  # code of the user's makes parts of it
         text = f"{kind.__qualname__} (its traceback can't be shown)\n"
     failure = CallFailure(
         index=index,
@@ -41,7 +41,7 @@ def unpack_failure(failure: CallFailure, frames: Sequence[Frame], codec: Codec) 
     if frames:
         try:
             error = _unpack_error(codec.unpack(frames))
-        except Exception:  # its class is not to be found here, say
+        except BaseException:  # its class is not to be found here, say
             error = None
     if error is None:
         error = TaskError(failure.type, failure.message)
@@ -54,7 +54,7 @@ def _pack_error(error: BaseException, codec: Codec) -> Parcel:
         try:
             parcel = codec.pack(content)
             copy = _unpack_error(codec.unpack([memoryview(frame) for frame in parcel]))
-        except Exception:  # all of it is code of the user's
+        except BaseException:  # all of it is code of the user's
             continue
         if type(copy) is type(error) and _message(copy) == _message(error):
             return parcel
@@ -76,5 +76,5 @@ def _unpack_error(content: object) -> BaseException:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as raised:
+    except BaseException as raised:
         return f"<str() of it raised {type(raised).__qualname__}>"

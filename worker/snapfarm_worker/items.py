@@ -7,23 +7,19 @@ terminal.
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import os
-import sys
-import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from _pytest.config import _prepareconfig
 
 from snapfarm_worker import junit, plain, terminal, wire
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.itemqueue import ItemQueue
-from snapfarm_worker.jobs import PytestJob
+from snapfarm_worker.keys import unique_keys
+from snapfarm_worker.originals import monotonic
 from snapfarm_worker.trim import trimmed
 from snapfarm_worker.wire import CollectedItem, ItemStarted, Message, RingReset, ToWorker
 
@@ -45,74 +41,6 @@ class ItemDatabases(Protocol):
         """Return, and forget, the anomalies and resets of one item."""
 
 
-def apply_environment(job: PytestJob) -> None:
-    """Set what suites and plugins expect in a worker's process before anything is imported."""
-    sys.path[:] = job.sys_path
-    os.chdir(job.directory)
-    given = job.worker_input
-    os.environ["PYTEST_XDIST_TESTRUNUID"] = str(given["testrunuid"])
-    os.environ["PYTEST_XDIST_WORKER"] = str(given["workerid"])
-    os.environ["PYTEST_XDIST_WORKER_COUNT"] = str(given["workercount"])
-
-
-def run_session(job: PytestJob, link: Link, box: BlackBox, databases: ItemDatabases) -> int:
-    """Run a pytest session; return its exit status.
-
-    `databases` is registered as a plugin before the session is configured. Raises what pytest
-    raises while it is being configured (UsageError, ConftestImportFailure, SystemExit …).
-    """
-    box.write(Phase.IMPORTING, "")
-    with _configuring():
-        config = _prepareconfig(list(job.args), list(job.plugins))
-    _neutralize_options(config, job)
-    config.workerinput = job.worker_input  # type: ignore[attr-defined]  # the xdist contract
-    config.workeroutput = {}  # type: ignore[attr-defined]  # the xdist contract
-    config.pluginmanager.register(databases, "farm-databases")
-    config.pluginmanager.register(ItemRunner(config, link, box, databases), RUNNER_PLUGIN)
-    status = config.hook.pytest_cmdline_main(config=config)
-    return int(status)
-
-
-#: The plugin by which a worker's session can be told from others in its process.
-RUNNER_PLUGIN = "farm-items"
-
-_preparing = False
-
-
-@contextlib.contextmanager
-def _configuring() -> Iterator[None]:
-    global _preparing  # one session is prepared at a time, by the main thread
-    _preparing = True
-    try:
-        yield
-    finally:
-        _preparing = False
-
-
-def is_worker_session(config: pytest.Config) -> bool:
-    """Whether a session is the worker's own, also while its first options are being parsed.
-
-    Tests may call pytest in the worker's process too: those sessions are not.
-    """
-    return _preparing or config.pluginmanager.has_plugin(RUNNER_PLUGIN)
-
-
-def _neutralize_options(config: pytest.Config, job: PytestJob) -> None:
-    """Switch off what a worker's session must not do again: distribute, debug, share a basetemp."""
-    # Those of xdist also where it is not installed: conftests ask for them in workers.
-    vars(config.option).update(
-        looponfail=False,
-        usepdb=False,
-        dist="no",
-        distload=False,
-        numprocesses=None,
-        maxprocesses=None,
-        tx=[],
-        basetemp=job.base_temp,
-    )
-    config._parser.prog = job.prog  # noqa: SLF001  # xdist does the same: it is in usage errors
-
-
 class ItemRunner:
     """The worker's pytest plugin: collects, runs what it is told, sends what happened."""
 
@@ -123,6 +51,7 @@ class ItemRunner:
         self._link = link
         self._box = box
         self._databases = databases
+        #: Reports that have not been sent.
         self._reports: list[object] = []
         self._deselected: list[str] = []
         self._collect_errors = 0
@@ -130,8 +59,12 @@ class ItemRunner:
         self._last_failed: frozenset[str] = frozenset()
         self._items: dict[str, pytest.Item] = {}
         self._queue = ItemQueue(())
-        self._started = time.monotonic()
+        self._started = monotonic()
         self._notes: junit.JunitNotes | None = None
+        #: The item that runs.
+        self._running: str | None = None
+        #: Whether the coordinator was told that this session stops.
+        self._stopping = False
         #: Why the session ended before it was told to.
         self._interrupted = ""
 
@@ -145,8 +78,10 @@ class ItemRunner:
         if (cache := getattr(config, "cache", None)) is not None:
             self._last_failed = frozenset(cache.get("cache/lastfailed", {}))
 
-    def pytest_sessionstart(self) -> None:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Let live logs through."""
+        self._session = session
         terminal.release_live_logs(self._config)
 
     @pytest.hookimpl(tryfirst=True)
@@ -183,7 +118,7 @@ class ItemRunner:
     @pytest.hookimpl(wrapper=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
         """Send the collection once it is complete; one that ends the session is not sent."""
-        self._started = time.monotonic()
+        self._started = monotonic()
         result = yield
         self._collected(session)
         return result
@@ -223,7 +158,7 @@ class ItemRunner:
                 tuple(CollectedItem(key, _group(item)) for key, item in self._items.items()),
                 tuple(self._deselected),
                 self._collect_errors,
-                time.monotonic() - self._started,
+                monotonic() - self._started,
             )
         )
 
@@ -253,10 +188,8 @@ class ItemRunner:
             if announced != key:
                 self._link.send(self._started_message(key))
             announced = self._run(key, successor)
-            if stop := session.shouldfail or session.shouldstop:
-                self._link.send(
-                    wire.Stopping(str(stop), bool(session.shouldfail), self._queue.drop())
-                )
+            if session.shouldfail or session.shouldstop:
+                self._tell_stop(session)
                 self._queue.wait_for_end()
                 break
         self._box.write(Phase.ENDING, "")
@@ -266,13 +199,20 @@ class ItemRunner:
         """Run one item; return the item that was announced to begin next."""
         item = self._items[key]
         nextitem = None if successor is None else self._items[successor]
+        self._send_loose_reports()
         self._box.write(Phase.SETUP, key)
-        self._reports.clear()
-        began = time.perf_counter()
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
-        seconds = time.perf_counter() - began
+        self._running = key
+        began = monotonic()
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+            self._link.end_if_forked()
+            reports = self._encoded(self._reports)
+        finally:
+            # What ends the session here leaves the item without an outcome.
+            self._reports.clear()
+            self._running = None
+        seconds = monotonic() - began
         anomalies, resets = self._databases.take(item.nodeid)
-        reports = self._encoded(self._reports)
         stopping = item.session.shouldfail or item.session.shouldstop
         then = None if stopping else self._queue.ready()
         self._box.item_finished()
@@ -307,11 +247,44 @@ class ItemRunner:
         """Note the phase."""
         self._box.phase(Phase.TEARDOWN)
 
+    # Inside of all wrappers, so that this part of the teardown is captured as the rest is.
+    @pytest.hookimpl(specname="pytest_runtest_teardown", wrapper=True, trylast=True)
+    def pytest_teardown_for_nobody(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Tear everything down where the successor, for which fixtures were kept, was dropped.
+
+        In the session's end, where it would happen otherwise, a failure belongs to no item.
+        """
+        try:
+            return (yield)
+        finally:
+            self._link.end_if_forked()
+            if nextitem is not None and not self._queue.keep_successor():
+                item.session._setupstate.teardown_exact(None)  # noqa: SLF001  # as pytest does
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep a report until its item has ended."""
+        """Keep a report until its item has ended; tell of the one with which the session stops."""
         if self._notes is not None:
             self._notes.attach(report)
         self._reports.append(self._serialized(report))
+        if report.failed and self._session.shouldfail and self._running is not None:
+            # Its teardown, with all fixtures now, may take long: meanwhile others would go on.
+            self._tell_stop(self._session, self._running, self._encoded(self._reports))
+
+    def _tell_stop(self, session: pytest.Session, key: str = "", reports: bytes = b"") -> None:
+        """Tell once that the session stops, with what is known of the item that still runs."""
+        self._link.end_if_forked()
+        if not self._stopping:
+            self._stopping = True
+            stop, failed = session.shouldfail or session.shouldstop, bool(session.shouldfail)
+            self._link.send(wire.Stopping(str(stop), failed, self._queue.drop(), key, reports))
+
+    def _send_loose_reports(self) -> None:
+        """Send reports that a plugin has logged outside of any item."""
+        if self._reports:
+            self._link.send(wire.ReportsLogged(self._encoded(self._reports)))
+            self._reports.clear()
 
     def _serialized(self, report: pytest.TestReport | pytest.CollectReport) -> object:
         hook = self._config.hook
@@ -346,6 +319,7 @@ class ItemRunner:
     ) -> Generator[None, object, object]:
         """Send what plugins left in `workeroutput`, after all of them have finished."""
         result = yield
+        self._send_loose_reports()
         output: dict[str, object] = dict(self._config.workeroutput)  # type: ignore[attr-defined]
         if self._notes is not None:
             output[junit.SUITE_PROPERTIES] = self._notes.suite_properties
@@ -360,21 +334,6 @@ class ItemRunner:
             )
         )
         return result
-
-
-def unique_keys(nodeids: Iterable[str]) -> list[str]:
-    """Return a key for each node id: itself, or with a counter where one occurs again."""
-    seen: collections.Counter[str] = collections.Counter()
-    keys = []
-    for nodeid in nodeids:
-        seen[nodeid] += 1
-        keys.append(nodeid if seen[nodeid] == 1 else f"{nodeid}\x00{seen[nodeid]}")
-    return keys
-
-
-def nodeid_of(key: str) -> str:
-    """Return the node id in an item's key."""
-    return key.partition("\x00")[0]
 
 
 def _described(value: object, path: str) -> object:

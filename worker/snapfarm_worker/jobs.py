@@ -58,6 +58,7 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     `worker_input` is any picklable dict: what `config.workerinput` holds. `sys_path` is the
     coordinator's, as it was before pytest changed it. `directory` is where pytest was called: the
     arguments are relative to it. `plugins` are those that `pytest.main` was given by name.
+    `environment` is the coordinator's as the worker was started; a forkserver's is older.
     """
 
     args: tuple[str, ...]
@@ -67,6 +68,7 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     base_temp: str | None
     sys_path: tuple[str, ...]
     prog: str
+    environment: dict[str, str]
 
 
 class TaskJob(msgspec.Struct, frozen=True, kw_only=True):

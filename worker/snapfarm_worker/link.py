@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -19,6 +18,7 @@ import zmq
 
 from snapfarm_worker import wire
 from snapfarm_worker.errors import ProtocolError
+from snapfarm_worker.originals import exit_now, kill, monotonic, new_lock, start_thread
 from snapfarm_worker.wire import RESULTS_SUFFIX, Message, ToWorker
 
 #: Takes an order with the frames that follow it; what it returns is sent as the answer.
@@ -47,7 +47,10 @@ class Link:
     ) -> None:
         self.worker = worker
         self._pulse = pulse
-        self._pid = os.getpid()
+        #: Whether this is a child that a test has forked.
+        self._forked = False
+        forked = weakref.WeakMethod(self._note_fork)
+        os.register_at_fork(after_in_child=lambda: (found := forked()) and found())
         self._context = zmq.Context()
         self._news = self._context.socket(zmq.SUB)
         self._news.set_hwm(0)
@@ -55,12 +58,13 @@ class Link:
         self._news.connect(broadcast)
         self._orders = self._dealer(worker, control)
         self._results = self._dealer(worker + RESULTS_SUFFIX, control)
-        self._sending = threading.Lock()
-        self._stop = threading.Event()
+        self._sending = new_lock()
+        self._stopped = False
         self._wake_reader, self._wake_writer = os.pipe()
-        self._thread: threading.Thread | None = None
+        #: Held by the I/O thread as long as it runs.
+        self._running = new_lock()
         #: Guards the two below.
-        self._ordering = threading.Lock()
+        self._ordering = new_lock()
         self._handler: OrderHandler | None = None
         #: Orders that came before there was anybody to give them to.
         self._early: list[tuple[ToWorker, Sequence[zmq.Frame]]] = []
@@ -81,8 +85,7 @@ class Link:
         Never blocks; a forked child of a test that gets here is ended. Raises ProtocolError for a
         message that is too long.
         """
-        if os.getpid() != self._pid:
-            os._exit(0)
+        self.end_if_forked()
         frame = wire.encode(message)
         if len(frame) > wire.MESSAGE_LIMIT:
             raise ProtocolError(
@@ -96,6 +99,14 @@ class Link:
                 self._results.send(
                     part, zmq.SNDMORE if left else 0, copy=memoryview(part).nbytes < _COPY_BELOW
                 )
+
+    def _note_fork(self) -> None:
+        self._forked = True
+
+    def end_if_forked(self) -> None:
+        """End a forked child of a test; to be called before a lock that another thread may hold."""
+        if self._forked:
+            exit_now(0)
 
     def send_early(self, message: Message) -> None:
         """Send on the orders socket, before `start()`: it makes the worker known by its name."""
@@ -113,7 +124,7 @@ class Link:
         self._parent.register(poller)
         for socket, _ in poller.poll(int(min(timeout, self._pulse) * 1000)):
             if isinstance(socket, int):
-                os._exit(EXIT_ORPHANED)
+                exit_now(EXIT_ORPHANED)
             yield from self._drain(socket)
         self._parent.check()
 
@@ -133,8 +144,8 @@ class Link:
     def start(self) -> None:
         """Hand the orders socket to the I/O thread."""
         self._news.close()
-        self._thread = threading.Thread(target=self._run, name="farm-link", daemon=True)
-        self._thread.start()
+        self._running.acquire()
+        start_thread(self._run, ())
 
     def take_orders(self, handle: OrderHandler) -> None:
         """Give each order to `handle`, beginning with those that have come since `start()`.
@@ -165,33 +176,36 @@ class Link:
             poller.register(self._orders, zmq.POLLIN)
             poller.register(self._wake_reader, zmq.POLLIN)
             self._parent.register(poller)
-            while not self._stop.is_set():
+            while not self._stopped:
                 self._beat()
                 for socket, _ in poller.poll(int(self._pulse * 1000)):
                     if socket == self._wake_reader:
                         return
                     if isinstance(socket, int):
-                        os._exit(EXIT_ORPHANED)
+                        exit_now(EXIT_ORPHANED)
                     for message, payload in self._drain(socket):
-                        self._take(message, payload)
+                        # A repair may come after the broadcast that it was to repair.
+                        if not isinstance(message, wire.Chunk):
+                            self._take(message, payload)
                 self._parent.check()
         except Exception:
-            if not self._stop.is_set():
+            if not self._stopped:
                 traceback.print_exc(file=sys.__stderr__)
-                os._exit(EXIT_LINK_FAILED)
+                exit_now(EXIT_LINK_FAILED)
+        finally:
+            self._running.release()
 
     def _beat(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if now - self._last_pulse >= self._pulse * 0.9:
             self._last_pulse = now
             self._orders.send(wire.encode(wire.Pulse(self.worker)))
 
     def close(self) -> None:
         """Send what is still queued, then close; waits at most ten seconds."""
-        self._stop.set()
+        self._stopped = True
         os.write(self._wake_writer, b"x")
-        if self._thread is not None:
-            self._thread.join(self._pulse + 1)
+        self._running.acquire(timeout=self._pulse + 1)
         self._orders.close()
         self._results.close()
         if not self._news.closed:
@@ -207,7 +221,7 @@ class _Parent:
         try:
             self._descriptor: int | None = os.pidfd_open(pid)
         except ProcessLookupError:
-            os._exit(EXIT_ORPHANED)
+            exit_now(EXIT_ORPHANED)
         except (AttributeError, OSError):
             self._descriptor = None
 
@@ -219,6 +233,6 @@ class _Parent:
         if self._descriptor is not None:
             return
         try:
-            os.kill(self._pid, 0)
+            kill(self._pid, 0)
         except ProcessLookupError:
-            os._exit(EXIT_ORPHANED)
+            exit_now(EXIT_ORPHANED)

@@ -268,8 +268,20 @@ class RingConnection(sqlite3.Connection):
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> sqlite3.Cursor:
         """Execute one statement on a new cursor, which is returned."""
-        # As in sqlite3 itself, a user's `cursor` method is not asked.
-        return _cursor(self, RingCursor).execute(sql, parameters)
+        # As in sqlite3 itself, a user's `cursor` method is not asked. What RingCursor.execute does
+        # stands here again, as far as a new cursor needs it: this is what most programs call.
+        cursor = _cursor(self, RingCursor)
+        try:
+            _execute(cursor, sql, parameters)
+        except sqlite3.OperationalError as error:
+            again = functools.partial(_execute, cursor, sql, parameters)
+            if not _overcome(cursor, error, again):
+                _tell(cursor, sql, error)
+                raise
+        member = self.farm_member
+        if member.alert and member.watcher is not None:
+            member.watcher.executed(self, member, sql)
+        return cursor
 
     def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> sqlite3.Cursor:
         """Execute one statement for each set of parameters, on a new cursor."""

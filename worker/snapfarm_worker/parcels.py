@@ -1,10 +1,7 @@
 """Packs functions, arguments and results for another process, and unpacks them there.
 
 A parcel is a list of frames: a pickle, then its large buffers, which travel without being copied
-(pickle protocol 5). pickle comes first, because it is quick; dill only where pickle refuses, or
-where it would name something in `__main__`, which the other process does not have. Unpacking runs
-code: only parcels of an authenticated peer may be unpacked.
-
+(pickle protocol 5). Unpacking runs code: only parcels of an authenticated peer may be unpacked.
 Where code is not to travel, `PlainCodec` packs plain data instead (see `plain`).
 """
 
@@ -12,7 +9,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
+import weakref
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Protocol, TypeAlias
 
 from snapfarm_worker import plain
@@ -21,9 +21,11 @@ from snapfarm_worker.errors import ParcelError, PlainDataError
 Frame: TypeAlias = "bytes | memoryview"
 Parcel: TypeAlias = "list[bytes | memoryview]"
 
+#: How pickle makes an object again: a function and its arguments.
+Reduction: TypeAlias = tuple[Callable[..., object], tuple[object, ...]]
+
 #: Buffers from this size on, in bytes, travel in a frame of their own.
 _OUT_OF_BAND = 64 * 1024
-_MAIN = b"__main__"
 
 
 class Codec(Protocol):
@@ -37,27 +39,92 @@ class Codec(Protocol):
 
 
 class PickleCodec:
-    """Any object that pickle or dill can ship."""
+    """A worker's codec: any object that pickle or dill can ship back home.
+
+    What a task's class or function is called at home, the worker may not be able to import: those
+    of `__main__`, for one. They came as data, and go back by name, to be the same object there.
+    """
 
     def pack(self, value: object) -> Parcel:
         """Return the frames of a value. Raises ParcelError, which says what can't travel."""
         buffers: list[memoryview] = []
         try:
-            data = pickle.dumps(value, protocol=5, buffer_callback=_keeping(buffers))
-            if _MAIN not in data:
-                return [data, *buffers]
-        except Exception:  # whatever reducers raise; dill may know better
+            data = pickle.dumps(value, protocol=5, buffer_callback=keeping(buffers))
+            return [data, *buffers]
+        except BaseException:  # whatever reducers raise; the others may know better
+            pass
+        for pickler in (_HomePickler, _dill_pickler):
             buffers.clear()
-        buffers.clear()
-        try:
-            return [_dill_dumps(value, _keeping(buffers)), *buffers]
-        except Exception as error:
-            culprit = blame(value, "", _ships)
-            raise ParcelError(culprit or _told(error)) from error
+            file = io.BytesIO()
+            try:
+                pickler(file, keeping(buffers)).dump(value)
+            except BaseException as error:
+                failed = error
+            else:
+                return [file.getvalue(), *buffers]
+        raise ParcelError(f"{type(failed).__name__}: {failed}") from failed
 
     def unpack(self, frames: Sequence[Frame]) -> object:
         """Return the value in some frames; raises whatever the code in them raises."""
         return pickle.loads(frames[0], buffers=frames[1:])
+
+
+#: Classes that came as data, by the token of the process that they came from.
+_classes: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+
+
+def one_class(token: str, make: Callable[..., type], *args: object) -> type:
+    """Return the class that is known by a token; make it if it has not come before.
+
+    So an argument's class is the one that the function knows, though each came by itself.
+    """
+    known = _classes.get(token)
+    return _classes.setdefault(token, make(*args)) if known is None else known
+
+
+#: Classes and functions that came as data, by module and qualified name.
+_from_home: dict[tuple[str, str], object] = {}
+
+
+class _HomePickler(pickle.Pickler):
+    """Sends what this process can't import by the name that it has in the coordinator."""
+
+    def __init__(self, file: io.BytesIO, keep: Callable[[pickle.PickleBuffer], bool]) -> None:
+        super().__init__(file, protocol=5, buffer_callback=keep)
+
+    def reducer_override(self, value: object) -> Reduction:
+        """Return how a class or function is found at home; NotImplemented for all else."""
+        if not isinstance(value, type | FunctionType):
+            return NotImplemented  # type: ignore[no-any-return]  # pickle's word for "not me"
+        module, name = value.__module__, value.__qualname__
+        if _found(module, name) is value or "<" in name:
+            return NotImplemented  # type: ignore[no-any-return]  # pickle's word for "not me"
+        _from_home[module, name] = value
+        return at_home, (module, name)
+
+
+def at_home(module: str, name: str) -> object:
+    """Return a class or function by its name in this process. Raises AttributeError."""
+    known = _from_home.get((module, name))
+    if known is None:
+        known = _found(module, name)
+    if known is None:
+        raise AttributeError(f"this process has no {name!r} in its module {module!r}")
+    return known
+
+
+def _found(module: str, name: str) -> object:
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _dill_pickler(file: io.BytesIO, keep: Callable[[pickle.PickleBuffer], bool]) -> pickle.Pickler:
+    import dill  # most results need none, and it takes a while
+
+    pickler: pickle.Pickler = dill.Pickler(file, protocol=5, recurse=True, buffer_callback=keep)
+    return pickler
 
 
 class PlainCodec:
@@ -80,7 +147,7 @@ def size_of(parcel: Sequence[Frame]) -> int:
     return sum(memoryview(frame).nbytes for frame in parcel)
 
 
-def _keeping(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+def keeping(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
     """Return a callback that takes large contiguous buffers out of the pickle."""
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -94,72 +161,3 @@ def _keeping(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]
         return False
 
     return keep
-
-
-def _dill_dumps(value: object, keep: Callable[[pickle.PickleBuffer], bool]) -> bytes:
-    import dill  # most parcels need none, and it takes a while
-
-    file = io.BytesIO()
-    # With `recurse`, a function takes along the globals that it names, not all of its module.
-    pickler = dill.Pickler(file, protocol=5, recurse=True, buffer_callback=keep)
-    pickler.dump(value)
-    return file.getvalue()
-
-
-# ---------------------------------------------------------------- who is to blame
-
-
-def blame(value: object, path: str, ships: Callable[[object], bool], depth: int = 6) -> str | None:
-    """Return where in a value the part is that can't travel, and what it is; None if all can."""
-    if ships(value):
-        return None
-    if depth:
-        for name, part in _parts(value):
-            found = blame(part, f"{path}{name}" if path else name, ships, depth - 1)
-            if found is not None:
-                return found
-    what = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    return f"{path.lstrip('.') or 'it'} is a {what}, which can't travel to another process"
-
-
-def _ships(value: object) -> bool:
-    try:
-        pickle.dumps(value, protocol=5)
-    except Exception:
-        try:
-            _dill_dumps(value, lambda buffer: True)
-        except Exception:
-            return False
-    return True
-
-
-def _parts(value: object) -> list[tuple[str, object]]:
-    """Return the parts of a value by which it may be unable to travel."""
-    if isinstance(value, dict):
-        return [(f"[{key!r}]", part) for key, part in value.items()]
-    if isinstance(value, list | tuple | set | frozenset):
-        return [(f"[{index}]", part) for index, part in enumerate(value)]
-    found: list[tuple[str, object]] = []
-    code = getattr(value, "__code__", None)
-    if code is not None:
-        cells = getattr(value, "__closure__", None) or ()
-        for name, cell in zip(code.co_freevars, cells, strict=False):
-            try:
-                found.append((f".{name} (of its closure)", cell.cell_contents))
-            except ValueError:  # not bound yet
-                continue
-        scope = getattr(value, "__globals__", {})
-        names = [name for name in code.co_names if name in scope]
-        found += [(f".{name} (a global)", scope[name]) for name in names]
-        found += [(".<defaults>", getattr(value, "__defaults__", None) or ())]
-    for name in ("func", "args", "keywords", "__self__", "__func__"):
-        if hasattr(value, name) and not isinstance(value, type):
-            found.append((f".{name}", getattr(value, name)))
-    attributes = getattr(value, "__dict__", None)
-    if isinstance(attributes, dict) and code is None and not isinstance(value, type):
-        found += [(f".{name}", part) for name, part in attributes.items()]
-    return found
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

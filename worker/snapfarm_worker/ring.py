@@ -24,21 +24,18 @@ from snapfarm_worker import connections
 from snapfarm_worker.blockers import Blocker, Spared, present
 from snapfarm_worker.copies import renew
 from snapfarm_worker.courier import Courier, open_private
-from snapfarm_worker.errors import RingError, SnapshotTooLarge
+from snapfarm_worker.errors import RingError
 from snapfarm_worker.members import Member, Watcher
 from snapfarm_worker.reset import ResetOutcome, ResetPolicy, Tier, cheapest_tier
-from snapfarm_worker.ringkind import FORMS, RingKind, check_support
-from snapfarm_worker.sentinel import Door, Sentinel
-from snapfarm_worker.snapshot import Manifest, Snapshot, take
+from snapfarm_worker.ringkind import FORMS, RingKind, check_size, check_support
+from snapfarm_worker.sentinel import SNAPSHOT_PATIENCE, Door, Sentinel
+from snapfarm_worker.snapshot import Manifest, Snapshot
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
 __all__ = ["ResetOutcome", "ResetPolicy", "Ring", "RingKind", "check_support"]
-
-#: What SQLite lets a named memdb grow to, unless it was built otherwise.
-MEMDB_LIMIT = 1 << 30
 
 
 class _State(enum.Enum):
@@ -164,10 +161,7 @@ class Ring:
         return connections.join(self, "", (), options)
 
     def is_dirty(self) -> bool:
-        """Tell whether anything was committed since the last reset.
-
-        While somebody writes, a memdb can't be read: what was last known is then the answer.
-        """
+        """Tell whether anything was committed since the last reset, as far as it is known."""
         with self._lock:
             return self._sentinel is not None and self._sentinel.is_dirty()
 
@@ -181,6 +175,8 @@ class Ring:
             self._check_not_closed()
             if self._state is _State.WAITING:
                 self._restore(self._load())
+                # It may hold the image, which has done its duty.
+                self._load = _loaded
                 self._state = _State.OPEN
 
     def expect(self) -> str:
@@ -189,8 +185,6 @@ class Ring:
         with self._door.lock:
             self._check_not_closed()
             self._door.expect()
-            if self.kind is RingKind.PRIVATE:
-                return "file:farm-private?mode=memory"
             return self._address(self.generation)
 
     def arrived(self) -> None:
@@ -200,9 +194,8 @@ class Ring:
     def welcome(self, conn: sqlite3.Connection, member: Member | None) -> None:
         """Take a new connection in."""
         if self.kind is RingKind.PRIVATE:
-            image = self._image
-            self._check_not_closed()
-            assert image is not None
+            if (image := self._image) is None:
+                raise RingError(f"the ring {self.uri} was closed meanwhile: connect earlier")
             sqlite3.Connection.deserialize(conn, image)
         if member is not None:
             self._members.add(member)
@@ -232,8 +225,7 @@ class Ring:
         """Spare from now on what holds locks at this moment: it is not the next test's."""
         if self.is_open:
             with self._lock:
-                if self._sentinel is not None:
-                    self._sentinel.is_dirty()
+                self.is_dirty()
                 self._spared = self._holders() - self._owed
 
     def transactions(self) -> frozenset[Member]:
@@ -332,24 +324,40 @@ class Ring:
 
     # ------------------------------------------------------------ taking and closing
 
-    def snapshot(self) -> Snapshot:
-        """Return a snapshot of what is committed now. Raises RingError while somebody writes.
+    def snapshot(self, *, patience: float = SNAPSHOT_PATIENCE) -> Snapshot:
+        """Return a snapshot of what is committed now.
 
+        Raises RingError where somebody writes for longer than `patience`, in seconds.
         A private ring has no state of its own: its snapshot is the one that it was made from.
         """
         self.ensure()
         with self._lock:
             if self._image is not None:
-                assert self._manifest is not None
-                return Snapshot(self._manifest, self._image)
+                return Snapshot(self.manifest, self._image)
             assert self._sentinel is not None
-            copy = sqlite3.Connection(":memory:", isolation_level=None)
-            try:
-                copy.execute(f"PRAGMA encoding = '{self.manifest.encoding}'")
-                self._sentinel.copy_to(copy, self.uri)
-                return take(copy, self.database, layer=self.manifest.layer)
-            finally:
-                copy.close()
+            return self._sentinel.snapshot(self.database, self.manifest, self.uri, patience)
+
+    def last_state(self) -> Snapshot | None:
+        """Return what is committed, once nobody is connected; None if nothing ever was.
+
+        Unlike `snapshot()`, it makes no copy first, and others would disturb it.
+        """
+        with self._lock:
+            assert self._sentinel is not None
+            unjournaled = self.kind is RingKind.SHARED_CACHE and self._sentinel.set_back()
+            if not (unjournaled or self._sentinel.is_dirty()):
+                return None
+            return self._sentinel.take(self.database, self.manifest)
+
+    def rebase(self, snapshot: Snapshot) -> None:
+        """Make a snapshot, already verified, what the ring is reset to from now on."""
+        with self._lock:
+            assert self._sentinel is not None
+            old, self._courier = self._courier, Courier(snapshot)
+            self._manifest = snapshot.manifest
+            self._sentinel.outdate()
+        if old is not None:
+            old.close()
 
     def close(self) -> None:
         """Free the database. Connections that are still open keep what they see."""
@@ -371,10 +379,7 @@ class Ring:
     def _restore(self, snapshot: Snapshot) -> None:
         if not self._verified:
             snapshot.verify(f"for the ring {self.uri}")
-        if self.kind is RingKind.MEMDB and snapshot.manifest.size > MEMDB_LIMIT:
-            raise SnapshotTooLarge(
-                self.database, snapshot.manifest.size, MEMDB_LIMIT, "SQLite lets a memdb have"
-            )
+        check_size(self.kind, snapshot.manifest)
         self._manifest = snapshot.manifest
         if self.kind is RingKind.PRIVATE:
             self._image = snapshot.data
@@ -392,4 +397,10 @@ class Ring:
             self._courier = None
 
     def _address(self, generation: int) -> str:
+        if self.kind is RingKind.PRIVATE:
+            return "file:farm-private?mode=memory"
         return FORMS[self.kind].format(f"{self._key}-g{generation}" if generation else self._key)
+
+
+def _loaded() -> Snapshot:
+    raise RingError("a ring is restored once: please report it")

@@ -8,7 +8,11 @@ import secrets
 import sqlite3
 
 from snapfarm_worker import connections
-from snapfarm_worker.errors import RingUnsupported
+from snapfarm_worker.errors import RingUnsupported, SnapshotTooLarge
+from snapfarm_worker.snapshot import Manifest
+
+#: What SQLite lets a named memdb grow to, unless it was built otherwise.
+MEMDB_LIMIT = 1 << 30
 
 
 class RingKind(enum.StrEnum):
@@ -58,3 +62,11 @@ def check_support(kind: RingKind) -> None:
             f"as ring kind {str(kind)!r} ({error}): choose one of {others}"
         ) from error
     _supported.add(kind)
+
+
+def check_size(kind: RingKind, manifest: Manifest) -> None:
+    """Check that a ring of a kind can hold an image. Raises SnapshotTooLarge."""
+    if kind is RingKind.MEMDB and manifest.size > MEMDB_LIMIT:
+        raise SnapshotTooLarge(
+            manifest.database, manifest.size, MEMDB_LIMIT, "SQLite lets a memdb have"
+        )

@@ -170,9 +170,19 @@ class Sensors:
             stack=holding[0].member.stack if holding else (),
         )
 
-    def leaked_transaction(self, member: Member) -> None:
-        """A test leaves a member in a transaction."""
+    def leaked_transaction(self, member: Member, *, of_task: bool = False) -> None:
+        """A test leaves a member in a transaction; a task the connection that it was given."""
         whose = "farm_db" if member.fixture else f"a connection {member.where}"
+        if of_task:
+            self.findings.add(
+                AnomalyKind.LEAKED_TRANSACTION,
+                Severity.ERROR,
+                _database(member),
+                "the task leaves an open transaction on its connection, which was rolled back",
+                same=(self.findings.test,),
+                stack=(),
+            )
+            return
         self.findings.add(
             AnomalyKind.LEAKED_TRANSACTION,
             Severity.ERROR,

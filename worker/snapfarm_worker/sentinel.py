@@ -9,6 +9,7 @@ A sentinel takes no lock: the ring calls one method at a time. The door is for a
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 
@@ -16,9 +17,13 @@ from snapfarm_worker import connections
 from snapfarm_worker.courier import Courier
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.patience import is_any_lock
+from snapfarm_worker.snapshot import Manifest, Snapshot, take
 
 _BUSY_PAUSE = 0.005
-_BUSY_PATIENCE = 5.0
+#: No data_version is this.
+_NEVER = -1
+#: How long, in seconds, a snapshot waits for whoever writes.
+SNAPSHOT_PATIENCE = 5.0
 
 
 class Sentinel:
@@ -90,10 +95,18 @@ class Sentinel:
         self._baseline = self._seen = self._version()
         return True
 
-    def copy_to(self, copy: sqlite3.Connection, whose: str) -> None:
-        """Copy what is committed into a private connection.
+    def outdate(self) -> None:
+        """Count as dirty until the next delivery, whatever was committed."""
+        self._baseline = _NEVER
 
-        Raises RingError, which names the ring by `whose` URI, while somebody writes.
+    def take(self, database: str, manifest: Manifest) -> Snapshot:
+        """Return a snapshot; nobody else may be connected. `manifest` is the present one."""
+        return take(self._conn, database, layer=manifest.layer)
+
+    def snapshot(self, database: str, manifest: Manifest, whose: str, patience: float) -> Snapshot:
+        """Return a snapshot of what is committed, from a private copy.
+
+        Raises RingError, which names the ring by `whose` URI, if somebody writes for longer.
         """
         waited = 0.0
 
@@ -101,13 +114,16 @@ class Sentinel:
             nonlocal waited
             if status & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 waited += _BUSY_PAUSE
-                if waited > _BUSY_PATIENCE:
+                if waited > patience:
                     raise RingError(
                         f"the ring {whose} has an open write transaction for more than "
-                        f"{_BUSY_PATIENCE:g} s: commit it, then take the snapshot"
+                        f"{patience:g} s: commit it, then take the snapshot"
                     )
 
-        self._conn.backup(copy, progress=watch, sleep=_BUSY_PAUSE)
+        with contextlib.closing(sqlite3.Connection(":memory:", isolation_level=None)) as copy:
+            copy.execute(f"PRAGMA encoding = '{manifest.encoding}'")
+            self._conn.backup(copy, progress=watch, sleep=_BUSY_PAUSE)
+            return take(copy, database, layer=manifest.layer)
 
     def close(self) -> None:
         """Close the connection; if nobody else is connected, that frees the database."""

@@ -12,6 +12,7 @@ the process dies, exactly those calls are to blame; what had ended or not begun 
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import resource
 import sqlite3
@@ -20,7 +21,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import cast
+from typing import NamedTuple, NoReturn, TypeAlias, cast
 
 import msgspec
 
@@ -32,7 +33,7 @@ from snapfarm_worker.databases import Databases
 from snapfarm_worker.errors import ParcelError, RingError
 from snapfarm_worker.failures import pack_failure
 from snapfarm_worker.findings import LaneFindings
-from snapfarm_worker.jobs import TaskJob
+from snapfarm_worker.jobs import EXIT_FAILED, TaskJob
 from snapfarm_worker.link import Link
 from snapfarm_worker.members import RingConnection
 from snapfarm_worker.parcels import Codec, Parcel, PickleCodec, PlainCodec, size_of
@@ -42,6 +43,8 @@ from snapfarm_worker.taskqueue import Task, TaskQueue
 from snapfarm_worker.wire import CallFailure, RingReset
 
 Function = Callable[..., object]
+_Rows: TypeAlias = list[object]
+_Options: TypeAlias = dict[str, object]
 
 #: So many functions are kept unpacked.
 _KEPT_FUNCTIONS = 64
@@ -53,6 +56,34 @@ _forked = False
 def _note_fork() -> None:
     global _forked  # as global as the process
     _forked = True
+
+
+def _end_child(error: BaseException) -> NoReturn:
+    """End a forked process whose copy of the task raised, as a script would end."""
+    status = 1
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    elif error.code is None or isinstance(error.code, int):
+        status = (error.code or 0) & 0xFF
+    else:
+        sys.stderr.write(f"{error.code}\n")
+    os._exit(status)
+
+
+class _Calls(NamedTuple):
+    """What to call a function with: positional arguments of each call, keywords of all.
+
+    Where `flat`, every call has one argument, and `rows` holds these, else tuples of them.
+    """
+
+    rows: _Rows
+    options: _Options
+    flat: bool
+
+    def arguments(self, index: int) -> tuple[object, ...]:
+        """Return the positional arguments of a call."""
+        row = self.rows[index]
+        return (row,) if self.flat else cast("tuple[object, ...]", row)
 
 
 class TaskContext(msgspec.Struct, frozen=True):
@@ -111,6 +142,8 @@ class TaskRunner:
             )
             for _ in range(count)
         ]
+        global _forked
+        _forked = False  # this process may itself come from a task that has forked
         os.register_at_fork(after_in_child=_note_fork)
 
     def prepare(self) -> None:
@@ -245,10 +278,15 @@ class Lane:
         findings = self.databases.findings
         if isinstance(findings, LaneFindings):
             findings.enter(self.name)
-        while (task := queue.next()) is not None:
-            self._run(task)
-            del task
-        self._connections.close()
+        try:
+            while (task := queue.next()) is not None:
+                self._run(task)
+                del task
+            self._connections.close()
+        except BaseException:
+            # Without this lane its task would never end. A dead process is noticed.
+            traceback.print_exc()
+            os._exit(EXIT_FAILED)
 
     # ------------------------------------------------------------ one task
 
@@ -261,9 +299,7 @@ class Lane:
         failures: list[tuple[CallFailure, Parcel]] = []
         try:
             function = self._runner.function(task)
-            calls, options = cast(
-                "tuple[list[tuple[object, ...]], dict[str, object]]", codec.unpack(task.arguments)
-            )
+            calls = _Calls(*cast("tuple[_Rows, _Options, bool]", codec.unpack(task.arguments)))
         except BaseException as error:  # what is unpacked is code of the user's
             failure, parcel = pack_failure(0, error, codec)
             failures = [
@@ -272,7 +308,7 @@ class Lane:
             ]
             values = [None] * order.calls
         else:
-            self._call(function, calls, options, values, failures)
+            self._call(function, calls, values, failures)
         seconds = perf_counter() - began
         results = self._packed(values, failures)
         findings = self.databases.findings
@@ -296,44 +332,37 @@ class Lane:
     def _call(
         self,
         function: Function,
-        calls: Sequence[tuple[object, ...]],
-        options: dict[str, object],
+        calls: _Calls,
         values: list[object],
         failures: list[tuple[CallFailure, Parcel]],
     ) -> None:
-        """Call the function for each set of arguments; this loop is the pool's hot path."""
+        """Call the function for each set of arguments."""
         steps = self._box.steps
-        first, probe = self._given()
-        for index, args in enumerate(calls):
-            steps[1] = index + 1
+        while (index := len(values)) < len(calls.rows):
+            first, conn = self._given()
             if self._per_task:
+                steps[1] = index + 1  # which also names it
                 self.databases.begin_test(self.name())
             try:
-                value = function(first, *args, **options)
+                if conn is not None:
+                    _call_many(function, conn, calls, values, steps)
+                else:
+                    steps[1] = index + 1
+                    values.append(function(first, *calls.arguments(index), **calls.options))
             except BaseException as error:  # whatever it is, it is the task's
                 if _forked:
-                    traceback.print_exc()
-                    os._exit(1)
-                values.append(None)
-                failures.append(pack_failure(index, error, self._runner.codec))
-            else:
-                values.append(value)
-                del value
-            try:
-                if probe is not None and not (
-                    probe.in_transaction or _forked or probe.farm_member.left
-                ):
-                    continue
-            except sqlite3.ProgrammingError:
-                pass  # it was closed
+                    _end_child(error)
+                # Else it had returned, and closed its connection.
+                if len(values) < steps[1]:
+                    failures.append(pack_failure(len(values), error, self._runner.codec))
+                    values.append(None)
             if _forked:
                 # A child of a task that came back here: it has nothing to report.
                 os._exit(0)
             self._end_call()
-            first, probe = self._given()
 
     def _given(self) -> tuple[object, RingConnection | None]:
-        """Return a task's first parameter, and what to look at after the call if that is enough."""
+        """Return a task's first parameter, also as what can be given to many in a row."""
         if self._runner.job.mapping:
             return self._connections, None
         conn = self._connections[self.databases.get().database]
@@ -370,6 +399,34 @@ class Lane:
                 kind = f"{type(value).__module__}.{type(value).__qualname__}"
                 failures.append((CallFailure(index, kind, what, "", 0, unshipped=True), []))
         return codec.pack(values)
+
+
+def _call_many(
+    function: Function,
+    conn: RingConnection,
+    calls: _Calls,
+    values: list[object],
+    steps: memoryview,
+) -> None:
+    """Call until one raises, or leaves something behind: the pool's hot path.
+
+    `values` gets what each call returned that did.
+    """
+    append, member, index, options = values.append, conn.farm_member, len(values), calls.options
+    if calls.flat and not options:
+        # The same as below, for what most maps do.
+        for value in itertools.islice(calls.rows, index, None):
+            index += 1
+            steps[1] = index
+            append(function(conn, value))
+            if conn.in_transaction or member.left or _forked:
+                return
+        return
+    for number in range(index, len(calls.rows)):
+        steps[1] = number + 1
+        append(function(conn, *calls.arguments(number), **options))
+        if conn.in_transaction or member.left or _forked:
+            return
 
 
 def _unshippable(value: object, codec: Codec, limit: int) -> str:

@@ -8,7 +8,7 @@ import traceback
 import pytest
 from _pytest.config import ConftestImportFailure
 
-from snapfarm_worker import items, wire
+from snapfarm_worker import session, wire
 from snapfarm_worker.blackbox import BlackBox
 from snapfarm_worker.courier import keep_freed_memory
 from snapfarm_worker.databases import Databases
@@ -32,7 +32,7 @@ class PytestRunner:
 
     def prepare(self) -> None:
         """Set what suites and plugins expect in a worker's process."""
-        items.apply_environment(self._job)
+        session.apply_environment(self._job)
 
     def hold(self, order: wire.DatabaseOrder, snapshot: Snapshot) -> None:
         """Restore a snapshot into a ring that tests reset."""
@@ -44,7 +44,7 @@ class PytestRunner:
         """Run the session; what pytest refuses before it begins is told as the user's mistake."""
         os.environ.update(self._databases.environment())
         try:
-            items.run_session(self._job, self._link, self._box, DatabasePlugin(self._databases))
+            session.run_session(self._job, self._link, self._box, DatabasePlugin(self._databases))
         except (pytest.UsageError, ConftestImportFailure) as error:
             self._link.send(wire.WorkerFailed("configure", _told(error), usage=True))
             return False

@@ -6,10 +6,11 @@ import inspect
 import sqlite3
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from typing import TypeVar
+
+from snapfarm_worker.originals import monotonic
 
 _T = TypeVar("_T")
 
@@ -60,9 +61,9 @@ def run_threads(
     ]
     for thread in running:
         thread.start()
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     for thread in running:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        thread.join(max(0.0, deadline - monotonic()))
     stuck = [thread for thread in running if thread.is_alive()]
     if stuck:
         raise TimeoutError(_told(stuck, timeout))

@@ -19,6 +19,7 @@ follow in frames of their own.
     TaskFinished (+p.) worker -> coord.  a task ended                          -
     ItemStarted        worker -> coord.  an idle worker begins an item         -
     ItemFinished       worker -> coord.  an item ended; names the next one     -
+    ReportsLogged      worker -> coord.  a plugin logged reports of no item    -
     ItemsReturned      worker -> coord.  always, once, after RecallItems       -
     Stopping           worker -> coord.  it wants no more items (-x, exit)     EndSession
     SessionEnded       worker -> coord.  its last message                      -
@@ -51,11 +52,13 @@ import msgspec
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.errors import ProtocolError
 from snapfarm_worker.snapshot import Manifest
+from snapfarm_worker.texts import readable_data
 
 #: Version of the protocol; both sides must have the same.
 #: 1  first version
 #: 2  tasks (Ready, RunTasks, TaskFinished), payloads of several frames, tokens
-PROTOCOL_VERSION = 2
+#: 3  ReportsLogged; Stopping while an item runs
+PROTOCOL_VERSION = 3
 
 #: Suffix of the name of a worker's second socket, on which it only sends.
 RESULTS_SUFFIX = "/results"
@@ -183,6 +186,12 @@ class ItemFinished(Message, frozen=True, tag=True):
     resets: tuple[RingReset, ...] = ()
 
 
+class ReportsLogged(Message, frozen=True, tag=True):
+    """Reports as plain data that a plugin has logged outside of any item."""
+
+    reports: bytes
+
+
 class Ready(Message, frozen=True, tag=True):
     """The worker has its databases, collects nothing, and runs tasks."""
 
@@ -229,12 +238,16 @@ class ItemsReturned(Message, frozen=True, tag=True):
 class Stopping(Message, frozen=True, tag=True):
     """The worker's own session was told to stop; it has dropped the items in `unrun`.
 
-    `failed` tells pytest's `shouldfail` (maxfail) from its `shouldstop`.
+    `failed` tells pytest's `shouldfail` (maxfail) from its `shouldstop`. If an item still runs,
+    `key` is its key and `reports` what it has come to: they count if the worker dies before it
+    ends.
     """
 
     reason: str
     failed: bool
     unrun: tuple[str, ...]
+    key: str = ""
+    reports: bytes = b""
 
 
 class SessionEnded(Message, frozen=True, tag=True):
@@ -362,6 +375,7 @@ FromWorker: TypeAlias = (
     | TaskFinished
     | ItemStarted
     | ItemFinished
+    | ReportsLogged
     | ItemsReturned
     | Stopping
     | SessionEnded
@@ -380,8 +394,15 @@ _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker
 
 
 def encode(message: Message) -> bytes:
-    """Return the frame of a message."""
-    return _encoder.encode(message)
+    """Return the frame of a message.
+
+    A lone surrogate in a text (a file name that is not UTF-8, a reason that a test gives) travels
+    as its escape: people read it. What must be exact, keys above all, never holds one.
+    """
+    try:
+        return _encoder.encode(message)
+    except UnicodeEncodeError:
+        return _encoder.encode(readable_data(msgspec.to_builtins(message, builtin_types=(bytes,))))
 
 
 def decode_from_worker(frame: bytes | memoryview) -> FromWorker:

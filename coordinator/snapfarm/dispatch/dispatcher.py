@@ -20,6 +20,7 @@ from snapfarm.dispatch.collected import Accepted, Collections, EqualCollections
 from snapfarm.dispatch.handout import LOW_WATER, MOST, PINNED, HandOut, Outbox
 from snapfarm.dispatch.ledger import Ledger, Worker
 from snapfarm.dispatch.model import (
+    ENDING,
     LIVE,
     USABLE,
     Action,
@@ -91,6 +92,8 @@ class Dispatcher:
         self._outbox = Outbox()
         self._handout = HandOut(self._ledger, self._staff, self._outbox, low_water, pinned, most)
         self._state = RunState.OPEN
+        #: Items that ran last when a session ended and its worker was lost.
+        self._suspects: set[str] = set()
         #: Why the run was told to stop; None while it was not.
         self._stop_reason: str | None = None
 
@@ -330,18 +333,32 @@ class Dispatcher:
             self._staff.died_starting()
         self._ledger.move_worker(worker, state)
         if isinstance(event, WorkerLost):
-            for key in event.running:
-                self._blame(worker, key, event.finished)
+            for key in (*event.running, *self._relapsed(worker, event)):
+                self._blame(worker, key, event)
         self._ledger.requeue(worker)
         self._feed_all()
 
-    def _blame(self, worker: Worker, key: str, finished: tuple[str, ...]) -> None:
+    def _relapsed(self, worker: Worker, lost: WorkerLost) -> tuple[str, ...]:
+        """Return the items with which a session ended, without a word why, for the second time.
+
+        Once may be chance: the item may have finished, and its result be lost.
+        """
+        if lost.phase != ENDING:
+            return ()
+        last = [key for key in worker.running if key not in (*lost.running, *lost.finished)]
+        relapsed = tuple(key for key in last if key in self._suspects)
+        self._suspects.update(last)
+        return relapsed
+
+    def _blame(self, worker: Worker, key: str, lost: WorkerLost) -> None:
         """Give the item that ran when its worker died its outcome, unless the run is stopping."""
-        if key in finished or not self.awaits(worker.id, key):
+        if key in lost.finished or not self.awaits(worker.id, key):
             self._ledger.odd("running item of a lost worker had finished")
         elif self._stop_reason is None:
-            self._ledger.close(worker, key, ItemState.CRASHED)
-            self._outbox.put(ReportCrash(worker.id, key))
+            again = key in lost.again
+            if not again:
+                self._ledger.close(worker, key, ItemState.CRASHED)
+            self._outbox.put(ReportCrash(worker.id, key, again))
 
     # ------------------------------------------------------------------ the end
 

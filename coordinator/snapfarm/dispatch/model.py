@@ -102,18 +102,24 @@ class WorkerEnded(msgspec.Struct, frozen=True):
     worker: str
 
 
+#: The phase of a lost worker whose session had ended.
+ENDING = "ending"
+
+
 class WorkerLost(msgspec.Struct, frozen=True):
     """A worker died. The facts come from a record that outlives it, not from its messages.
 
     `running` are the items that it was running, on as many threads; empty if it ran none or nobody
     can know. `finished` are items that it had ended; where their results never arrived they run
-    again. `phase` says how far it was, for the reader of the story.
+    again. `phase` says how far it was: in `ENDING` it had ended its session. `again` are those of
+    `running` that shall run once more, because somebody reruns what fails.
     """
 
     worker: str
     running: tuple[str, ...] = ()
     finished: tuple[str, ...] = ()
     phase: str = ""
+    again: tuple[str, ...] = ()
 
 
 class ItemsAdded(msgspec.Struct, frozen=True):
@@ -183,10 +189,11 @@ class Launch(msgspec.Struct, frozen=True):
 
 
 class ReportCrash(msgspec.Struct, frozen=True):
-    """Report that this item killed its worker: its one and final outcome."""
+    """Report that this item killed its worker: its one and final outcome, unless it runs again."""
 
     worker: str
     key: str
+    again: bool = False
 
 
 class CollectionsDiffer(msgspec.Struct, frozen=True):

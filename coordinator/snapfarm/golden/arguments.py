@@ -165,7 +165,7 @@ def _entry(
 
 def _shipped(where: str, function: Callable[..., object], search: Sequence[str]) -> Shipped:
     # Most callables are functions of modules, and dill takes a while to import.
-    from snapfarm.golden.shipping import Unshippable, ship
+    from snapfarm.shipping import Unshippable, ship
 
     title = title_of(function)
     try:

@@ -12,22 +12,24 @@ import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn, TypeVar, overload
 
 import msgspec
 
+from snapfarm.config_values import checked
 from snapfarm.errors import ConfigError, PoolBroken, TaskUnshippable
 from snapfarm.golden.arguments import checked_name
 from snapfarm.golden.handle import Golden
+from snapfarm.pool.codec import FunctionPacker, TaskCodec
 from snapfarm.pool.manager import PoolManager, PoolState
 from snapfarm.pool.mapping import Feed, results
 from snapfarm.pool.progress import Progress, progress_of
 from snapfarm.pool.report import PoolReport, report_of
 from snapfarm.pool.settings import Isolation, settings_of, task_names
-from snapfarm.pool.work import Chunk, Shipped, pack_calls, pack_function
+from snapfarm.pool.work import Chunk, Shipped, pack_calls
 from snapfarm_worker.errors import ParcelError
 from snapfarm_worker.jobs import TaskJob
-from snapfarm_worker.parcels import Codec, PickleCodec, PlainCodec
+from snapfarm_worker.parcels import Codec, PlainCodec
 from snapfarm_worker.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -103,10 +105,14 @@ class WorkerPool(Executor):
                 "heartbeat_timeout": heartbeat_timeout,
             }
         )
+        if on_progress is not None and not callable(on_progress):
+            raise ConfigError(f"WorkerPool: on_progress: expected a callable, got {on_progress!r}")
+        checked("WorkerPool: progress", progress, bool)
         self._settings = settings
         self._goldens = _goldens(golden)
         self._names = task_names(tasks)
-        self._codec: Codec = PickleCodec() if self._names is None else PlainCodec()
+        shipping = TaskCodec()
+        self._codec: Codec = shipping if self._names is None else PlainCodec()
         job = TaskJob(
             threads=threads,
             isolation=isolation,
@@ -118,7 +124,9 @@ class WorkerPool(Executor):
             sys_path=tuple(sys.path),
         )
         self._numbers = itertools.count()
-        self._functions = itertools.count(1)
+        #: Sizes that the chunks of maps had last, by the function's id.
+        self._sizes: dict[str, int] = {}
+        self._functions = FunctionPacker(shipping)
         self._began = time.time()
         self._shutdown = False
         snapshots = [each.snapshot for each in self._goldens.values()]
@@ -138,9 +146,19 @@ class WorkerPool(Executor):
         settings = self._settings
         return f"<WorkerPool of {names}: {settings.workers} workers x {settings.threads} threads>"
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be shipped, as part of a task say. Raises TypeError."""
+        raise TypeError("a worker pool stays with its process")
+
     # ------------------------------------------------------------ tasks
 
-    def submit(self, fn: Callable[..., _T] | str, /, *args: object, **kwargs: object) -> Future[_T]:
+    @overload
+    def submit(self, fn: Callable[..., _T], /, *args: object, **kwargs: object) -> Future[_T]: ...
+    @overload
+    def submit(self, fn: str, /, *args: object, **kwargs: object) -> Future[object]: ...
+    def submit(
+        self, fn: Callable[..., object] | str, /, *args: object, **kwargs: object
+    ) -> Future[_T] | Future[object]:
         """Run `fn(conn, *args, **kwargs)` on a worker; return the future of what it returns.
 
         Raises TaskUnshippable for what can't travel, PoolBroken, and RuntimeError after `shutdown`.
@@ -157,21 +175,40 @@ class WorkerPool(Executor):
             now=time.monotonic(),
         )
         self.submit_chunk(chunk)
-        return cast("Future[_T]", chunk.future)
+        return chunk.future
 
+    @overload
     def map(
         self,
-        fn: Callable[..., _T] | str,
+        fn: Callable[..., _T],
         *iterables: Iterable[object],
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
-    ) -> Generator[_T, None, None]:
+    ) -> Generator[_T, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: str,
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Generator[object, None, None]: ...
+    def map(
+        self,
+        fn: Callable[..., object] | str,
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Generator[_T, None, None] | Generator[object, None, None]:
         """Yield `fn(conn, *args)` for the arguments in the iterables, in order.
 
         `timeout` counts from this call, in seconds. Without `chunksize` the pool finds one. With
         `buffersize` at most so many calls are taken whose results were not; without, a window of
-        calls where an iterable has no length. The first exception ends it.
+        calls where an iterable has no length. The first exception ends it, whether a call, an
+        iterable or an argument that can't be shipped raises it; that of the first calls comes here.
         """
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -184,20 +221,21 @@ class WorkerPool(Executor):
             self._codec,
             self._shipped(fn),
             iterables,
+            self._sizes,
             threads=self._settings.workers * self._settings.threads,
             chunksize=chunksize,
             buffersize=buffersize,
         )
         if iterables:
-            feed.fill()
-        return cast("Generator[_T, None, None]", results(feed, deadline))
+            feed.begin()
+        return results(feed, deadline)
 
-    def submit_chunk(self, chunk: Chunk) -> None:
+    def submit_chunk(self, chunk: Chunk, *, continuing: bool = False) -> None:
         """Take a chunk; `submit` and `map` make them."""
         # Counted first: the manager must not be quicker.
         self._manager.tally.count("submitted", len(chunk.calls))
         try:
-            self._manager.submit(chunk)
+            self._manager.submit(chunk, continuing=continuing)
         except BaseException:
             self._manager.tally.count("submitted", -len(chunk.calls))
             raise
@@ -206,7 +244,7 @@ class WorkerPool(Executor):
         if self._names is None:
             if not callable(fn):
                 raise TypeError(f"a task is a callable, not {fn!r}")
-            return pack_function(self._codec, fn, next(self._functions))
+            return self._functions.pack(fn)
         if not isinstance(fn, str) or fn not in self._names:
             known = ", ".join(map(repr, self._names))
             raise TaskUnshippable(
@@ -271,23 +309,35 @@ _living: set[PoolManager] = set()
 def _clean_up(manager: PoolManager, pool: str) -> None:
     """End a pool that nobody shut down: what was submitted is run, as elsewhere."""
     manager.finish()
-    with contextlib.suppress(Warning):
-        warnings.warn(
-            f"{pool} was never shut down: use `with`, or call shutdown()",
-            ResourceWarning,
-            stacklevel=2,
-        )
+    warnings.warn(
+        f"{pool} was never shut down: use `with`, or call shutdown()", ResourceWarning, stacklevel=2
+    )
 
 
 def _wait_for_all() -> None:
     """At the interpreter's end, wait for all pools; after Ctrl-C, end them at once."""
-    interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
-    for manager in list(_living):
-        if interrupted:
-            manager.kill("the program was interrupted")
-        elif manager.state is PoolState.OPEN:
+    if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+        _kill_all()
+    with contextlib.ExitStack() as ends:  # whatever one of them raises, the others come to an end
+        for manager in list(_living):
+            ends.callback(_end_at_exit, manager)
+
+
+def _end_at_exit(manager: PoolManager) -> None:
+    try:
+        if manager.state is PoolState.OPEN:
             _clean_up(manager, "a worker pool")
-        _joined(manager, "the program was interrupted")
+    finally:
+        try:
+            _joined(manager, "the program was interrupted")
+        except BaseException:
+            _kill_all()
+            raise
+
+
+def _kill_all() -> None:
+    for manager in list(_living):
+        manager.kill("the program was interrupted")
 
 
 def _joined(manager: PoolManager, reason: str) -> None:
@@ -298,11 +348,11 @@ def _joined(manager: PoolManager, reason: str) -> None:
         manager.kill(reason)
         manager.join()
         raise
-    finally:
-        _living.discard(manager)
 
 
 atexit.register(_wait_for_all)
+# A process that was forked has no part in its parent's pools.
+os.register_at_fork(after_in_child=_living.clear)
 
 
 def _goldens(golden: Golden | Mapping[str, Golden]) -> dict[str, Golden]:
@@ -327,12 +377,14 @@ def _renamed(golden: Golden, name: object) -> Golden:
 def _packed_initializer(
     initializer: Callable[..., object] | None, initargs: tuple[object, ...]
 ) -> tuple[bytes, ...] | None:
+    if not isinstance(initargs, Iterable):
+        raise ConfigError(f"WorkerPool: initargs: expected a tuple, got {initargs!r}")
     if initializer is None:
         return None
     if not callable(initializer):
         raise TypeError("initializer must be a callable")
     try:
-        parcel = PickleCodec().pack((initializer, tuple(initargs)))
+        parcel = TaskCodec().pack((initializer, tuple(initargs)))
     except ParcelError as error:
         raise TaskUnshippable(f"the initializer can't be shipped: {error}") from error
     return tuple(bytes(frame) for frame in parcel)

@@ -12,6 +12,7 @@ own, so nothing here is locked but the commands and the state.
 from __future__ import annotations
 
 import collections
+import contextlib
 import enum
 import logging
 import os
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from snapfarm.broadcast import Broadcast, Frames
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher
-from snapfarm.errors import PoolBroken, ResultUnshippable, TaskTimeout, WorkerCrashed
+from snapfarm.errors import LaunchError, PoolBroken, ResultUnshippable, TaskTimeout, WorkerCrashed
 from snapfarm.farm import Farm, Limits
 from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.hub import Hub
@@ -109,6 +110,7 @@ class PoolManager:
         #: Why workers failed or died, in order, each text once.
         self._words: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="farm-pool", daemon=True)
+        self._ended = threading.Event()
         self._folder: RunFolder | None = None
 
     # ------------------------------------------------------------ from any thread
@@ -123,12 +125,17 @@ class PoolManager:
         """Why the pool is broken; empty if it is not."""
         return self._broken
 
-    def submit(self, chunk: Chunk) -> None:
-        """Take a chunk. Raises PoolBroken, or RuntimeError once the pool was shut down."""
+    def submit(self, chunk: Chunk, *, continuing: bool = False) -> None:
+        """Take a chunk. Raises PoolBroken, or RuntimeError once the pool was shut down.
+
+        With `continuing` it belongs to what was submitted before, and is also taken while the pool
+        is closing, unless that is to be cancelled.
+        """
         with self._lock:
             if self._state is PoolState.BROKEN:
                 raise PoolBroken(self._broken)
-            if self._state is not PoolState.OPEN:
+            closing = continuing and self._state is PoolState.CLOSING and not self._cancel
+            if self._state is not PoolState.OPEN and not closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._commands.append(chunk)
             self._hub.wake()
@@ -150,8 +157,12 @@ class PoolManager:
         self._wake()
 
     def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
+        """Wait until the thread has ended; in that thread (a future's callback) there's no wait."""
+        # A forked process has no such thread.
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            # Not by the thread's own join(): once Ctrl-C has interrupted that, Python up to 3.12
+            # takes the thread for ended.
+            self._ended.wait()
 
     def _wake(self) -> None:
         with self._lock:
@@ -164,12 +175,16 @@ class PoolManager:
         """Start the workers, and serve them the databases. Raises UserError."""
         self._folder = RunFolder()
         settings = self._settings
-        self._hub = Hub(
-            self._folder.path,
-            lambda spec: LocalWorker(spec, settings.start_method),
-            expected=settings.workers,
-            silence=settings.heartbeat_timeout,
-        )
+        try:
+            self._hub = Hub(
+                self._folder.path,
+                lambda spec: LocalWorker(spec, settings.start_method),
+                expected=settings.workers,
+                silence=settings.heartbeat_timeout,
+            )
+        except BaseException:
+            self._folder.remove()
+            raise
         dispatcher = Dispatcher(
             settings.workers,
             max_worker_restart=_RESTARTS,
@@ -184,6 +199,8 @@ class PoolManager:
         self._farm = Farm(self._hub, dispatcher, self, limits, compares=False)
         try:
             self._farm.start(settings.workers)
+            if self._broken:
+                raise LaunchError(self._broken)
             self._serve()
         except BaseException:
             self._close()
@@ -218,10 +235,13 @@ class PoolManager:
                 if error is not None:
                     self._broken = f"the pool's manager failed, please report it: {error!r}"
                 self._state = PoolState.BROKEN if self._broken else PoolState.OVER
-            self._close()
-            self._fail_all(self._broken or self._kill or "the pool was shut down")
-            if self.on_end is not None:
-                self.on_end(self)
+            try:
+                self._close()
+            finally:
+                self._fail_all(self._broken or self._kill or "the pool was shut down")
+                if self.on_end is not None:
+                    self.on_end(self)
+                self._ended.set()
 
     def _take_commands(self) -> None:
         added = self._to_add
@@ -234,7 +254,7 @@ class PoolManager:
         for worker, key in self._to_skip:
             self._farm.skip(worker, key)
         self._to_skip.clear()
-        if added and not self._farm.stopping:
+        if added and not (self._farm.stopping or self._broken):
             self._farm.add([batch.key for batch in added])
         if self._kill:
             self._farm.kill(self._kill)
@@ -306,7 +326,11 @@ class PoolManager:
         orders: list[wire.TaskOrder] = []
         frames: Frames = []
         for key in keys:
-            batch = self._batches[key]
+            batch = self._batches.get(key)
+            if batch is None:
+                # It was cancelled when another worker was to get it, which died just then.
+                self._to_skip.append((worker, key))
+                continue
             chunk = batch.chunk
             if not chunk.begun:
                 if not chunk.future.set_running_or_notify_cancel():
@@ -364,7 +388,7 @@ class PoolManager:
             if not isinstance(values, list) or len(values) != len(batch):
                 raise TypeError(f"{len(batch)} results were expected")
             outcomes: list[object] = values
-        except Exception as error:  # code of the user's makes the values
+        except BaseException as error:  # code of the user's makes the values
             unusable = ResultUnshippable(
                 f"{chunk.name(batch.index(0))}: its result can't be unpacked here: "
                 f"{type(error).__name__}: {error}"
@@ -433,9 +457,11 @@ class PoolManager:
         if again:
             indexes = [batch.index(position) for position in blamed]
             self._to_add.append(self._batch(chunk, indexes, batch.attempts + 1))
-        rest = [batch.index(position) for position in positions if position not in blamed]
-        if rest:
-            self._to_add.append(self._batch(chunk, rest, batch.attempts))
+        # Before and behind the blamed one: calls of a batch follow each other, as their names do.
+        for rest in (positions[: blamed[0]], positions[blamed[-1] + 1 :]):
+            if rest:
+                indexes = [batch.index(position) for position in rest]
+                self._to_add.append(self._batch(chunk, indexes, batch.attempts))
         if self._to_add:
             self._hub.wake()
         self._changed()
@@ -470,12 +496,18 @@ class PoolManager:
             doing = died.record.phase.name.lower()
             self._words.setdefault(f"{died.cause} ({doing}){': ' + words if words else ''}", worker)
 
+    def not_started(self, worker: str, error: LaunchError) -> None:
+        """Keep why there is no such worker."""
+        self.noticed(worker, str(error))
+
     def printed(self, worker: str, lines: tuple[str, ...]) -> None:
         """Show what tasks print, as if they had run here."""
         stream = sys.stdout
         if stream is not None:
-            stream.writelines(f"[{worker}] {line}\n" for line in lines)
-            stream.flush()
+            # Closed, nobody reads it any more, or it can't show a character: no pool ends by that.
+            with contextlib.suppress(OSError, ValueError):
+                stream.writelines(f"[{worker}] {line}\n" for line in lines)
+                stream.flush()
 
     def noticed(self, worker: str, what: str) -> None:
         """Keep what is odd for the report, and log it."""
@@ -489,9 +521,9 @@ class PoolManager:
     def gave_up(self, reason: str, unrun: tuple[str, ...]) -> None:
         """Break the pool: nobody is left to run these batches."""
         del unrun
-        words = "\n".join(f"{worker}: {text}" for text, worker in self._words.items())
+        words = [f"{worker}: {text}" for text, worker in self._words.items()]
         with self._lock:
-            self._broken = f"{reason}\n{words}" if words else reason
+            self._broken = "\n".join((reason, *(words or self.notices)))
 
     def _keep(self, anomalies: Sequence[Anomaly]) -> None:
         room = max(0, _MOST_ANOMALIES - len(self.anomalies))

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Protocol, cast
 
 from snapfarm.errors import TaskUnshippable
-from snapfarm.pool.work import Chunk, Raised, Shipped, pack_calls
+from snapfarm.pool.work import Chunk, Raised, Rows, Shipped, pack_calls
 from snapfarm_worker.parcels import Codec
 
 #: Seconds that a chunk should take, at least, and most calls of one.
@@ -33,8 +34,11 @@ _CHUNKS_PER_THREAD = 3
 class Submitter(Protocol):
     """What takes chunks: the pool."""
 
-    def submit_chunk(self, chunk: Chunk) -> None:
-        """Take a chunk. Raises PoolBroken or RuntimeError."""
+    def submit_chunk(self, chunk: Chunk, *, continuing: bool = False) -> None:
+        """Take a chunk. Raises PoolBroken, and RuntimeError once the pool was shut down.
+
+        With `continuing` it belongs to a map that began before, and runs to its end.
+        """
 
 
 class Feed:
@@ -50,6 +54,7 @@ class Feed:
         codec: Codec,
         function: Shipped,
         iterables: Sequence[Iterable[object]],
+        sizes: dict[str, int],
         *,
         threads: int,
         chunksize: int | None,
@@ -60,28 +65,57 @@ class Feed:
         self._function = function
         #: Whether chunks follow without anybody taking results.
         self.by_itself = buffersize is None and all(hasattr(each, "__len__") for each in iterables)
-        calls = zip(*iterables, strict=False)
-        self._calls: Iterator[tuple[object, ...]] = iter(list(calls)) if self.by_itself else calls
+        if self.by_itself:
+            # The pool's thread takes from these: it must run no code of the user's, and what the
+            # user changes meanwhile is not to change the calls.
+            iterables = [each if type(each) in (range, tuple) else list(each) for each in iterables]
+        #: Whether calls have one argument, and so travel as a list of these.
+        self._flat = len(iterables) == 1
+        self._calls: Iterator[object] = (
+            iter(iterables[0]) if self._flat else zip(*iterables, strict=False)
+        )
         self._window = _CHUNKS_PER_THREAD * threads
         self._chunksize = chunksize
         self._buffersize = buffersize
+        #: So large a chunk leaves calls of a buffer for all threads.
+        self._share = _MOST_CALLS if buffersize is None else max(1, buffersize // threads)
         self._lock = threading.RLock()
         #: Chunks in order, from the first one whose results were not taken.
         self.chunks: collections.deque[Chunk] = collections.deque()
         self._taken = 0
         self._in_flight = 0
         self._exhausted = False
-        self._size = 1 if chunksize is None else chunksize
-        #: What the calls' own code raised while they were taken from the iterables.
+        self._filling = False
+        self._begun = False
+        #: The size that chunks of a function had last, by its id.
+        self._sizes = sizes
+        self._size = sizes.get(function.id, 1) if chunksize is None else chunksize
+        #: What the iterables, or sending, have raised: it comes in its turn, after the results of
+        #: the calls before it.
         self._error: BaseException | None = None
 
+    def begin(self) -> None:
+        """Send the first chunks. Raises what the iterables and `submit` raise."""
+        self.fill()
+        self._begun = True
+        if self._error is not None:
+            raise self._error
+
     def fill(self) -> None:
-        """Send chunks until the window is full. Raises what the iterables and `submit` raise."""
+        """Send chunks until the window is full."""
         with self._lock:
-            while not self._exhausted and self._has_room():
-                calls = self._next_calls()
-                if calls:
-                    self._send(calls)
+            if self._filling:
+                return  # a chunk was so quick that its end is told while the next one is made
+            self._filling = True
+            try:
+                while not self._exhausted and self._has_room():
+                    calls = self._next_calls()
+                    if calls:
+                        self._send(calls)
+            except Exception as error:
+                self._error, self._exhausted = error, True
+            finally:
+                self._filling = False
 
     def _has_room(self) -> bool:
         if self._buffersize is not None:
@@ -91,23 +125,25 @@ class Feed:
             return self._in_flight < self._window
         return len(self.chunks) < self._window
 
-    def _next_calls(self) -> list[tuple[object, ...]]:
+    def _next_calls(self) -> list[object]:
         size = self._size
         if self._buffersize is not None:
             waiting = sum(len(chunk.calls) for chunk in self.chunks)
             size = max(1, min(size, self._buffersize - waiting))
-        calls: list[tuple[object, ...]] = []
-        for call in self._calls:
-            calls.append(call)
-            if len(calls) >= size:
-                break
+        calls: list[object] = []
+        try:
+            calls.extend(itertools.islice(self._calls, size))
+        except Exception as error:
+            # What came before it is in the list, and is run.
+            self._error, self._exhausted = error, True
         else:
-            self._exhausted = True
+            self._exhausted = len(calls) < size
         return calls
 
-    def _send(self, calls: Sequence[tuple[object, ...]]) -> None:
+    def _send(self, calls: list[object]) -> None:
+        rows = Rows(calls) if self._flat else cast("list[tuple[object, ...]]", calls)
         try:
-            parcel = pack_calls(self._codec, calls, {})
+            parcel = pack_calls(self._codec, rows, {})
         except TaskUnshippable:
             if len(calls) == 1:
                 raise
@@ -117,31 +153,36 @@ class Feed:
             return
         chunk = Chunk(
             self._function,
-            calls,
+            rows,
             {},
             parcel,
             first=self._taken,
             single=False,
             now=time.monotonic(),
         )
+        self._pool.submit_chunk(chunk, continuing=self.by_itself and self._taken > 0)
         self._taken += len(calls)
         self._in_flight += 1
         self.chunks.append(chunk)
+        # Called at once if it has its outcomes already; the lock is this thread's own.
         chunk.future.add_done_callback(functools.partial(self._done, chunk))
-        self._pool.submit_chunk(chunk)
+        if not self._begun:
+            # Let the pool's thread send it, rather than when this one has made all others.
+            time.sleep(0)
 
     def _done(self, chunk: Chunk, _future: object) -> None:
         """Take note that a chunk has its outcomes; called by the pool's thread."""
         if self._chunksize is None and chunk.seconds:
             fitting = int(_TARGET * len(chunk.calls) / chunk.seconds)
-            self._size = max(1, min(fitting, len(chunk.calls) * _GROWTH, _MOST_CALLS))
+            self._size = max(1, min(fitting, len(chunk.calls) * _GROWTH, self._share))
+            self._sizes[self._function.id] = self._size
         if not self.by_itself:
             return
         with self._lock:
             self._in_flight -= 1
             try:
                 self.fill()
-            except BaseException as error:  # whoever takes results is told
+            except BaseException as error:  # whatever it is, it is not the pool's thread's
                 self._error, self._exhausted = error, True
 
     def take(self, deadline: float | None) -> Chunk | None:
@@ -158,7 +199,7 @@ class Feed:
         chunk.future.result(left)
         with self._lock:
             self.chunks.popleft()
-        if not self.by_itself:
+        if not self.by_itself and self._buffersize is None:
             # Before the results are used, so that the workers are not idle meanwhile.
             self.fill()
         return chunk

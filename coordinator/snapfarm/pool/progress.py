@@ -58,7 +58,7 @@ class ProgressTeller:
         for follower in list(self._followers):
             try:
                 follower(progress)
-            except Exception:
+            except BaseException:
                 # Telling of progress never breaks a pool.
                 self._followers.remove(follower)
                 sys.stderr.write("snapfarm: on_progress failed, it is not called any more:\n")
@@ -78,6 +78,8 @@ class _TerminalBar:
         from rich.progress import Progress as Bar
 
         if self._bar is None or self._task is None:
+            if progress.ended >= progress.submitted:
+                return  # it was shown to its end
             self._bar = Bar(
                 "{task.description}",
                 BarColumn(),

@@ -54,6 +54,10 @@ def task_names(tasks: Mapping[str, str] | Iterable[str] | None) -> dict[str, str
     """Return import paths of tasks by their name. Raises ConfigError."""
     if tasks is None:
         return None
+    if isinstance(tasks, str) or not isinstance(tasks, Iterable):
+        raise ConfigError(
+            f"WorkerPool: tasks: expected import paths in a list or a mapping, got {tasks!r}"
+        )
     named = dict(tasks) if isinstance(tasks, Mapping) else {path: path for path in tasks}
     for name, path in named.items():
         module, _, function = str(path).partition(":")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import Final
+from typing import Final, overload
 
 import msgspec
 
@@ -19,6 +19,25 @@ from snapfarm_worker.parcels import Codec, Parcel
 
 #: Stands for an outcome that is not known yet.
 _OPEN: Final = object()
+
+
+class Rows(Sequence[tuple[object]]):
+    """Calls with one argument each, of which only the arguments are kept."""
+
+    def __init__(self, values: list[object]) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[object]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> tuple[object] | Rows:
+        if isinstance(index, slice):
+            return Rows(self.values[index])
+        return (self.values[index],)
 
 
 class Raised(msgspec.Struct, frozen=True):
@@ -142,7 +161,9 @@ class Batch:
         """Return the frames of the arguments."""
         if self.indexes is None:
             return self.chunk.parcel
-        calls = [self.chunk.calls[index] for index in self.indexes]
+        calls: Sequence[tuple[object, ...]] = [self.chunk.calls[index] for index in self.indexes]
+        if isinstance(self.chunk.calls, Rows):
+            calls = Rows([self.chunk.calls.values[index] for index in self.indexes])
         return pack_calls(codec, calls, self.chunk.options)
 
 
@@ -151,7 +172,9 @@ def pack_calls(
 ) -> Parcel:
     """Return the frames of arguments. Raises TaskUnshippable, which names the one at fault."""
     try:
-        return codec.pack((calls, options))
+        if isinstance(calls, Rows):
+            return codec.pack((calls.values, options, True))
+        return codec.pack((calls, options, False))
     except ParcelError as error:
         for name, value in _arguments(calls, options):
             try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.texts import readable, readable_data
 
 #: 1  first version
 FORMAT_VERSION = 1
@@ -108,12 +109,16 @@ class RunReport(msgspec.Struct, kw_only=True):
 
 def write_json(report: RunReport, path: Path) -> None:
     """Write a report as JSON, whole or not at all."""
-    write_text(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n", path)
+    try:
+        data = msgspec.json.encode(report)
+    except UnicodeEncodeError:
+        data = msgspec.json.encode(readable_data(msgspec.to_builtins(report)))
+    write_text(msgspec.json.format(data, indent=2).decode() + "\n", path)
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, whole or not at all; a lone surrogate is written as its escape."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(readable(text), encoding="utf-8")
     partial.replace(path)

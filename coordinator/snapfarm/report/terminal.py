@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind
-from snapfarm_worker.items import nodeid_of
+from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
     from snapfarm.dispatch import CollectionsDiffer

@@ -1,4 +1,4 @@
-"""Callables that travel to the builder process as data, because it can't import them by name.
+"""Callables, and what they are called with, as data for a process that can't import them by name.
 
 dill takes a function with its code and with the globals that it refers to, and no more. What a
 fresh process can import goes by name, modules always: only what it can't import travels by value.
@@ -12,18 +12,29 @@ import enum
 import functools
 import importlib
 import io
+import pickle
+import secrets
 import sys
 import threading
+import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, ModuleType
 
 import dill
 import dill.detect
+import msgspec
 
 from snapfarm.golden.callables import is_importable, kind_of
+from snapfarm_worker.parcels import one_class
 
 #: Guards the patch below: it is global to the process, and several threads may ship functions.
 _LOCK = threading.RLock()
+
+#: What dill makes classes with.
+_CLASS_MAKERS = frozenset(
+    {dill._dill._create_type, dill._dill._create_namedtuple, types.new_class}  # noqa: SLF001
+)
 
 #: A global of shipped functions that nobody reads: loading it imports what it lists.
 _SUBMODULES = "__snapfarm_submodules__"
@@ -33,26 +44,73 @@ class Unshippable(Exception):
     """A callable can't travel; the message says why."""
 
 
-def ship(function: Callable[..., object], search: Sequence[str]) -> bytes:
-    """Return a callable as data for a process with that module search path.
+def ship(
+    function: object,
+    search: Sequence[str],
+    keep: Callable[[pickle.PickleBuffer], bool] | None = None,
+) -> bytes:
+    """Return a callable, or any value, as data for a process with that module search path.
 
-    Raises Unshippable, which names the variable that is in the way.
+    `keep` is pickle's `buffer_callback`: it may take large buffers out of the data. Raises
+    Unshippable, which names the variable that is in the way.
     """
     with _precise():
         try:
-            return _dumped(function, search)
+            return _dumped(function, search, keep)
         except Exception as error:  # whatever the reducers of the user's classes raise
             culprit = _culprit(function, search)
             raise Unshippable(f"{culprit}{_said(error)}") from error
 
 
-class _Pickler(dill.Pickler):  # type: ignore[misc]  # dill has no types
-    """dill's pickler, but modules go by name, and nothing that is open goes at all."""
+class _Version(msgspec.Struct, frozen=True):
+    """A class as it was when it was shipped."""
 
-    def __init__(self, file: io.BytesIO, search: Sequence[str]) -> None:
-        super().__init__(file, recurse=True)
+    token: str
+    #: Its attributes: constants as they are, of all else which object it is.
+    content: dict[str, object]
+
+
+#: What was shipped last of each class; a class that has changed since gets a new token.
+_versions: weakref.WeakKeyDictionary[type, _Version] = weakref.WeakKeyDictionary()
+
+
+def _token_of(cls: type) -> str:
+    """Return what a class is known by elsewhere as long as it does not change."""
+    content: dict[str, object] = {
+        name: value if isinstance(value, int | str) else id(value)
+        for name, value in vars(cls).items()
+        if name != "__slotnames__"  # pickle leaves that there
+    }
+    known = _versions.get(cls)
+    if known is None or known.content != content:
+        known = _versions[cls] = _Version(secrets.token_hex(8), content)
+    return known.token
+
+
+class _Pickler(dill.Pickler):  # type: ignore[misc]  # dill has no types
+    """dill's pickler, but modules go by name, and nothing that is open goes at all.
+
+    A class that travels as data in several parcels is one class where they arrive.
+    """
+
+    def __init__(
+        self,
+        file: io.BytesIO,
+        search: Sequence[str],
+        keep: Callable[[pickle.PickleBuffer], bool] | None,
+    ) -> None:
+        super().__init__(file, protocol=5, recurse=True, buffer_callback=keep)
         self.search = search
         self.importable = functools.cache(lambda module: is_importable(module, search))
+
+    def save_reduce(
+        self, func: Callable[..., object], args: tuple[object, ...], *rest: object, **more: object
+    ) -> None:
+        """Write how a value is made again; of a class, also which one it is."""
+        made = more.get("obj")
+        if isinstance(made, type) and func in _CLASS_MAKERS:
+            func, args = one_class, (_token_of(made), func, *args)
+        super().save_reduce(func, args, *rest, **more)
 
     def reducer_override(self, value: object) -> object:
         """Return how a value is made again; NotImplemented leaves that to dill."""
@@ -143,9 +201,13 @@ def referred(function: FunctionType) -> dict[str, object]:
     return found | ({_SUBMODULES: submodules} if submodules else {})
 
 
-def _dumped(value: object, search: Sequence[str]) -> bytes:
+def _dumped(
+    value: object,
+    search: Sequence[str],
+    keep: Callable[[pickle.PickleBuffer], bool] | None = None,
+) -> bytes:
     file = io.BytesIO()
-    _Pickler(file, search).dump(value)
+    _Pickler(file, search, keep).dump(value)
     return file.getvalue()
 
 

@@ -1,0 +1,31 @@
+"""The public names of `snapfarm`: each leads somewhere, and none is imported before it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import snapfarm
+
+
+@pytest.mark.parametrize("name", snapfarm.__all__)
+def test_a_public_name_leads_to_what_is_called_so(name: str) -> None:
+    found = getattr(snapfarm, name)
+    assert found.__name__ == name
+    assert found.__doc__, "what is public is documented"
+    assert name in dir(snapfarm)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'snapfarm' has no attribute 'Farm'"):
+        snapfarm.Farm  # noqa: B018  # asking is what is tested
+
+
+def test_importing_the_package_imports_nothing_else_of_it() -> None:
+    code = "import snapfarm, sys; print([name for name in sys.modules if 'snapfarm' in name])"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout.strip() == "['snapfarm']"
