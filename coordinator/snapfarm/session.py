@@ -17,7 +17,7 @@ from snapfarm.blueprint import Blueprint
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
 from snapfarm.errors import UserError
-from snapfarm.farm import Farm, Limits
+from snapfarm.farm import Farm
 from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.hub import Hub
 from snapfarm.interrupts import Interrupts
@@ -27,6 +27,7 @@ from snapfarm.recorder import RunRecorder
 from snapfarm.replay import Replay
 from snapfarm.report import terminal
 from snapfarm.telling import Readiness, Teller
+from snapfarm.timekeeper import Limits
 from snapfarm_worker import junit, plain, wire
 from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.keys import nodeid_of

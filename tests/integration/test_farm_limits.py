@@ -13,9 +13,10 @@ from snapfarm.broadcast import Broadcast
 from snapfarm.deadlines import Kind
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher
 from snapfarm.errors import LaunchError
-from snapfarm.farm import Farm, Limits
+from snapfarm.farm import Farm
 from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.owner import Order
+from snapfarm.timekeeper import Limits
 from snapfarm_worker import agent, wire
 from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.jobs import STACKS_SIGNAL, WorkerSpec

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from snapfarm.broadcast import Broadcast, Frames
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher
 from snapfarm.errors import LaunchError, PoolBroken, ResultUnshippable, TaskTimeout, WorkerCrashed
-from snapfarm.farm import Farm, Limits
+from snapfarm.farm import Farm
 from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
@@ -34,6 +34,7 @@ from snapfarm.launch.local import LocalWorker
 from snapfarm.pool.statistics import Tally
 from snapfarm.pool.work import Batch, Chunk, Raised
 from snapfarm.store import SnapshotStore
+from snapfarm.timekeeper import Limits
 from snapfarm_worker import wire
 from snapfarm_worker.failures import unpack_failure
 from snapfarm_worker.jobs import TaskJob, WorkerFiles, WorkerSpec
