@@ -21,7 +21,15 @@ from typing import Annotated, Literal, cast, get_type_hints
 
 import msgspec
 
-from snapfarm.config_values import checked, did_you_mean, from_text, key_path
+from snapfarm.config_alembic import AlembicConfig, alembic_config
+from snapfarm.config_values import (
+    NotEmpty,
+    absolute,
+    checked,
+    did_you_mean,
+    from_text,
+    key_path,
+)
 from snapfarm.errors import ConfigError
 
 Dist = Literal["load", "loadscope", "loadfile", "loadgroup", "worksteal"]
@@ -34,7 +42,6 @@ PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 ChunkSize = Annotated[int, msgspec.Meta(ge=4096, le=64 * 1024 * 1024)]
-NotEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class GoldenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,7 +51,11 @@ class GoldenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: str
     #: An existing SQLite file to start from; read, never written.
     file: NotEmpty | None = None
-    #: Builders that run first, in order: paths of SQL scripts, or `module:function`.
+    #: Migrations that run on it.
+    alembic: AlembicConfig | None = None
+    #: `module:attribute` of SQLAlchemy's tables; those that are not there yet are created.
+    metadata: NotEmpty | None = None
+    #: Builders that run next, in order: paths of SQL scripts, or `module:function`.
     schema: tuple[NotEmpty, ...] = ()
     #: Builders that run after all of `schema`, in the same notation.
     seed: tuple[NotEmpty, ...] = ()
@@ -157,7 +168,7 @@ def is_script(entry: str) -> bool:
 
 
 def is_callable_name(entry: str) -> bool:
-    """Tell whether an entry of `schema` or `seed` has the form `module:function`."""
+    """Tell whether an entry of `schema`, `seed` or `metadata` has the form `module:name`."""
     return _CALLABLE.fullmatch(entry) is not None
 
 
@@ -179,7 +190,15 @@ def golden_config(prefix: str, name: str, table: Mapping[str, object], base: Pat
     for key, value in table.items():
         if key not in GOLDEN_KEYS:
             raise ConfigError(f"{prefix}{key}: unknown key{did_you_mean(key, GOLDEN_KEYS)}")
-        fields[key] = checked(f"{prefix}{key}", value, _GOLDEN_TYPES[key])
+        if key == "alembic":
+            fields[key] = alembic_config(f"{prefix}{key}", value, base)
+        else:
+            fields[key] = checked(f"{prefix}{key}", value, _GOLDEN_TYPES[key])
+    if not is_callable_name(str(fields.get("metadata") or "module:name")):
+        raise ConfigError(
+            f"{prefix}metadata: expected SQLAlchemy's tables as module:attribute, such as "
+            f"app.models:Base, got {fields['metadata']!r}"
+        )
     for key in ("schema", "seed"):
         entries = cast("tuple[str, ...]", fields.get(key, ()))
         for index, entry in enumerate(entries):
@@ -354,18 +373,6 @@ def _located(where: str, key: str, value: object, base: Path) -> object:
     if key in _PATH_KEYS and isinstance(value, str):
         return absolute(where, value, base)
     return value
-
-
-def absolute(where: str, path: str, base: Path) -> str:
-    """Return a path that a user wrote, `~` expanded, relative to `base`. Raises ConfigError."""
-    try:
-        expanded = Path(path).expanduser()
-    except RuntimeError:
-        raise ConfigError(
-            f"{where}: there is no home folder for the '~' of {path!r}: write the path in full, or "
-            f"./~… for a file of that name"
-        ) from None
-    return os.path.normpath(base / expanded)
 
 
 def _lowered(text: str) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 import types
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import msgspec
 
 from snapfarm.errors import ConfigError
+
+NotEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -62,6 +66,18 @@ def key_path(prefix: str, key: str) -> str:
     """Return the dotted path of a key as TOML would write it."""
     written = key if _BARE_KEY.fullmatch(key) else f'"{key}"'
     return f"{prefix}.{written}" if prefix else written
+
+
+def absolute(where: str, path: str, base: Path) -> str:
+    """Return a path that a user wrote, `~` expanded, relative to `base`. Raises ConfigError."""
+    try:
+        expanded = Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{where}: there is no home folder for the '~' of {path!r}: write the path in full, or "
+            f"./~… for a file of that name"
+        ) from None
+    return os.path.normpath(base / expanded)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -25,6 +25,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
 EXIT_OK = 0
@@ -37,6 +38,19 @@ EXIT_NO_TESTS = 5
 
 class FarmError(Exception):
     """Base of every error that the coordinator raises on purpose."""
+
+    def __reduce__(self) -> tuple[Callable[..., FarmError], tuple[object, ...]]:
+        """Let pickle make it again with its fields, not by calling `__init__` with its text."""
+        return _made_again, (type(self), self.args, vars(self))
+
+
+def _made_again(
+    kind: type[FarmError], args: tuple[object, ...], fields: dict[str, object]
+) -> FarmError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(fields)
+    return error
 
 
 class UserError(FarmError):

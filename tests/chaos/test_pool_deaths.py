@@ -152,6 +152,22 @@ def test_arguments_that_kill_who_unpacks_them_blame_their_chunk(pool: WorkerPool
     assert pool.submit(echo, 1).result(LIMIT) == 1
 
 
+def test_a_lane_that_fails_takes_its_worker_along_and_blames_its_task(pool: WorkerPool) -> None:
+    def breaks_its_lane(conn: sqlite3.Connection) -> None:
+        from snapfarm_worker import tasks
+
+        def fails(*args: object) -> None:
+            raise OSError("no way home")
+
+        lane: tasks.Lane = tasks._here.lane
+        lane._runner.link.send = fails  # type: ignore[assignment, method-assign]
+
+    error = pool.submit(breaks_its_lane).exception(LIMIT)
+    assert isinstance(error, WorkerCrashed)
+    assert "OSError: no way home" in error.output
+    assert pool.submit(echo, 1).result(LIMIT) == 1
+
+
 # ------------------------------------------------------------------ time limits
 
 

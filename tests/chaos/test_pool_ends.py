@@ -127,7 +127,8 @@ with WorkerPool(golden, 1) as pool:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
     assert pool.submit(echo, 2).result() == 2
 """
-    with script(tmp_path, text) as running:
+    # Python 3.12 warns of every fork beside threads.
+    with script(tmp_path, text, "-W", "ignore::DeprecationWarning") as running:
         status, _, errors = running.end()
     assert (status, errors) == (0, "")
 

@@ -263,26 +263,6 @@ def test_one_worker_that_dies_in_collection_costs_no_item(tmp_path: Path) -> Non
     assert "signal SIGKILL while collecting test_one.py" in run.output
 
 
-def test_workers_for_which_there_is_no_room_are_done_without(tmp_path: Path) -> None:
-    suite = Suite(
-        tmp_path,
-        {
-            "test_one.py": "import pytest\n"
-            "@pytest.mark.parametrize('n', range(8))\n"
-            "def test_ok(n): pass\n"
-        },
-    )
-    command = (
-        f"ulimit -n 80; exec {sys.executable} -m pytest --farm 24 -p no:cacheprovider"
-        " --farm-report={results}/report.json --junitxml={results}/junit.xml"
-    )
-    with suite.started_command(["sh", "-c", command]) as running:
-        run = running.wait()
-    assert run.exit_code == 0
-    assert run.counts == {"passed": 8}
-    assert "[gw23] worker gw23 could not be started: OSError: [Errno 24]" in run.output
-
-
 #: What pytest-rerunfailures does with crashes, in short.
 RERUNS = """
 crashes = {}
@@ -366,3 +346,23 @@ def test_a_failure_that_ends_the_run_counts_though_its_worker_dies_tearing_down(
     assert run.outcomes == {"test_it.py::test_fails": "failed"}
     assert run.unrun == ["test_it.py::test_other"]
     assert "the failure" in run.text_of("test_fails ___")
+
+
+def test_workers_for_which_there_is_no_room_are_done_without(tmp_path: Path) -> None:
+    suite = Suite(
+        tmp_path,
+        {
+            "test_one.py": "import pytest\n"
+            "@pytest.mark.parametrize('n', range(8))\n"
+            "def test_ok(n): pass\n"
+        },
+    )
+    command = (
+        f"ulimit -n 80; exec {sys.executable} -m pytest --farm 24 -p no:cacheprovider"
+        " --farm-report={results}/report.json --junitxml={results}/junit.xml"
+    )
+    with suite.started_command(["sh", "-c", command]) as running:
+        run = running.wait()
+    assert run.exit_code == 0
+    assert run.counts == {"passed": 8}
+    assert "[gw23] worker gw23 could not be started: OSError: [Errno 24]" in run.output

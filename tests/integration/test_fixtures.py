@@ -444,3 +444,50 @@ def test_every_attempt_is_a_test_of_its_own(run: Run) -> None:
     assert run.failed == []
     _, resets = run.plugin.take("test_it.py::test_deletes")
     assert [each.tier for each in resets] == ["in-place"] * 3
+
+
+def test_the_fixtures_of_sqlalchemy(run: Run) -> None:
+    run(
+        """
+    import asyncio
+    import sqlalchemy as sa
+
+    COUNT = sa.text("SELECT count(*) FROM orders")
+
+    @pytest.mark.parametrize("turn", range(2))
+    def test_the_engine(farm_engine, farm_db, farm_sqlalchemy_url, turn):
+        with farm_engine.begin() as conn:
+            assert conn.scalar(COUNT) == 200
+            conn.execute(sa.text("DELETE FROM orders"))
+        assert farm_db.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+        engine = sa.create_engine(farm_sqlalchemy_url)
+        assert isinstance(engine.pool, type(farm_engine.pool))
+        with engine.connect() as conn:
+            assert conn.scalar(COUNT) == 0
+
+    def test_the_session(farm_session):
+        assert farm_session.scalar(COUNT) == 200
+        farm_session.execute(sa.text("DELETE FROM orders"))
+        farm_session.commit()
+        farm_session.execute(sa.text("INSERT INTO empty VALUES (1)"))
+
+    @pytest.mark.parametrize("turn", range(2))
+    def test_the_asynchronous_engine(farm_async_engine, turn):
+        async def delete():
+            async with farm_async_engine.begin() as conn:
+                assert await conn.scalar(COUNT) == 200
+                await conn.execute(sa.text("DELETE FROM orders"))
+            async with farm_async_engine.connect() as conn:
+                assert await conn.scalar(COUNT) == 0
+        asyncio.run(delete())
+
+    def test_without_sqlalchemy(monkeypatch, request):
+        import sys
+        monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+        with pytest.raises(pytest.fail.Exception) as caught:
+            request.getfixturevalue("farm_session")
+        assert "fixture farm_engine: this needs sqlalchemy, which" in str(caught.value)
+    """
+    )
+    assert run.failed == []
+    assert run.found == []

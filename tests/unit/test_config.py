@@ -16,6 +16,7 @@ from snapfarm.config import (
     load_config,
     uri_variable,
 )
+from snapfarm.config_alembic import ALEMBIC_KEYS, AlembicConfig
 from snapfarm.errors import ConfigError
 from snapfarm.golden.builders import builders_of
 from snapfarm.golden.fingerprint import fingerprint
@@ -184,9 +185,15 @@ def test_paths_of_variables_and_flags_are_relative_to_the_working_directory(
         ("golden = 3", "golden", "expected tables [golden.<name>]"),
         ("[golden]\nschema = []", "golden.schema", "settings belong into a table [golden.<name>]"),
         ("[golden.a]\nsed = []", "golden.a.sed: unknown key", "did you mean 'seed'?"),
-        ("[golden.a]\nname = 'b'", "golden.a.name: unknown key", "known are: file, schema"),
+        ("[golden.a]\nname = 'b'", "golden.a.name: unknown key", "known are: file, alembic"),
         ("[golden.a]\nschema = 'x.sql'", "golden.a.schema", "a list, each entry a text"),
         ("[golden.a]\nschema = ['x.sql', 3]", "golden.a.schema[1]", "that is not empty, got 3"),
+        ("[golden.a]\nmetadata = 'app'", "golden.a.metadata", "app.models:Base, got 'app'"),
+        ("[golden.a]\nalembic = 3", "golden.a.alembic", "the path of an alembic.ini, or a table"),
+        ("[golden.a.alembic]\nconf = 'x'", "golden.a.alembic.conf", "did you mean 'config'?"),
+        ("[golden.a.alembic]\ntarget = 1", "golden.a.alembic.target", "that is not empty, got 1"),
+        ("[golden.a.alembic]\nx = 'a=b'", "golden.a.alembic.x", "a table of texts, got 'a=b'"),
+        ("[golden.a.alembic.set_env]\nA = 1", "golden.a.alembic.set_env.A", "a text, got 1"),
         ("[golden.a]\nseed = ['x']", "golden.a.seed[0]", "ends in .sql, or a callable as"),
         ("[golden.a]\nseed = ['a b:c']", "golden.a.seed[0]", "module:function, got 'a b:c'"),
         ("[golden.a]\nfile = ''", "golden.a.file", "a text that is not empty"),
@@ -314,6 +321,10 @@ def test_the_reference_lists_every_key_with_its_variable_and_default() -> None:
         assert default == in_toml(getattr(defaults, key))
     for key, (_, default, _) in golden.items():
         assert default == in_toml(getattr(GoldenConfig(name="a"), key))
+    alembic = documented("alembic")
+    assert tuple(alembic) == ALEMBIC_KEYS
+    for key, (_, default, _) in alembic.items():
+        assert default == in_toml(getattr(AlembicConfig(), key))
 
 
 def test_patterns_hold_in_a_folder_whose_name_looks_like_one(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from snapfarm_worker import connections
 from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.databases import Boundary, Databases
+from snapfarm_worker.engines import sqlalchemy_url
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.ring import ResetPolicy, Ring
 from support.golden import ORDERS, golden
@@ -62,7 +63,13 @@ def test_without_a_database_the_error_tells_how_to_declare_one(databases: Databa
 def test_the_only_database_is_the_default(databases: Databases) -> None:
     ring = add(databases, "shop-2")
     assert databases.get() is databases.get("shop-2") is ring
-    assert databases.environment() == {"FARM_URI": ring.uri, "FARM_URI_SHOP_2": ring.uri}
+    url = sqlalchemy_url(ring.uri)
+    assert databases.environment() == {
+        "FARM_URI": ring.uri,
+        "FARM_URI_SHOP_2": ring.uri,
+        "FARM_SQLALCHEMY_URL": url,
+        "FARM_SQLALCHEMY_URL_SHOP_2": url,
+    }
     with pytest.raises(RingError, match="'nope': choose one of 'shop-2'"):
         databases.get("nope")
 
@@ -70,16 +77,15 @@ def test_the_only_database_is_the_default(databases: Databases) -> None:
 def test_of_several_the_default_is_named_so(databases: Databases) -> None:
     first, second = add(databases, "a"), add(databases, "b")
     assert databases.names == ("a", "b")
-    assert "FARM_URI" not in databases.environment()
+    assert databases.environment().keys().isdisjoint({"FARM_URI", "FARM_SQLALCHEMY_URL"})
     with pytest.raises(RingError, match="database named 'default': choose one of 'a', 'b'"):
         databases.get()
     default = add(databases, "default")
     assert databases.get() is default
+    rings = {"": default, "_A": first, "_B": second, "_DEFAULT": default}
     assert databases.environment() == {
-        "FARM_URI": default.uri,
-        "FARM_URI_A": first.uri,
-        "FARM_URI_B": second.uri,
-        "FARM_URI_DEFAULT": default.uri,
+        **{f"FARM_URI{suffix}": ring.uri for suffix, ring in rings.items()},
+        **{f"FARM_SQLALCHEMY_URL{s}": sqlalchemy_url(ring.uri) for s, ring in rings.items()},
     }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from snapfarm.config_alembic import AlembicConfig
 from snapfarm.errors import ConfigError
 from snapfarm.golden.arguments import Arguments, build_arguments, load_arguments
 from snapfarm.golden.handle import Golden
@@ -134,6 +135,8 @@ def build_of(**given: object) -> Arguments:
         "schema": (),
         "seed": (),
         "file": None,
+        "alembic": None,
+        "metadata": None,
         "name": "default",
         "root": None,
         "inputs": (),
@@ -142,6 +145,18 @@ def build_of(**given: object) -> Arguments:
         "cache": True,
     }
     return build_arguments(**(defaults | given))
+
+
+def test_migrations_and_models_are_named_as_in_a_configuration(folder: Path) -> None:
+    golden = build_of(alembic=Path("alembic.ini"), metadata="app.models:Base").golden
+    assert golden.alembic == AlembicConfig(config=f"{folder}/alembic.ini")
+    assert golden.metadata == "app.models:Base"
+    golden = build_of(alembic={"target": "head", "x": {"url": "{url}"}}).golden
+    assert golden.alembic == AlembicConfig(
+        config=f"{folder}/alembic.ini", target="head", x={"url": "{url}"}
+    )
+    with pytest.raises(ConfigError, match=r"^Golden\.build: alembic\.taget: unknown key; did you"):
+        build_of(alembic={"taget": "head"})
 
 
 def test_arguments_become_a_configuration(folder: Path) -> None:

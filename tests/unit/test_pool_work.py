@@ -8,7 +8,7 @@ import pytest
 
 from snapfarm.errors import TaskUnshippable
 from snapfarm.pool.codec import TaskCodec
-from snapfarm.pool.work import Batch, Chunk, Raised, Shipped, pack_calls
+from snapfarm.pool.work import Batch, Chunk, Raised, Rows, Shipped, pack_calls
 from snapfarm_worker.parcels import PlainCodec
 
 CODEC = TaskCodec()
@@ -68,7 +68,7 @@ def test_a_batch_is_some_calls_of_a_chunk() -> None:
     assert whole.parcel(CODEC) is five.parcel
     some = Batch("2", five, [3, 4], attempts=1)
     assert (len(some), some.index(1)) == (2, 4)
-    assert CODEC.unpack(some.parcel(CODEC)) == ([(3,), (4,)], {"k": 1})
+    assert CODEC.unpack(some.parcel(CODEC)) == ([(3,), (4,)], {"k": 1}, False)
 
 
 def test_the_argument_at_fault_is_named() -> None:
@@ -79,3 +79,14 @@ def test_the_argument_at_fault_is_named() -> None:
         pack_calls(CODEC, [(1,)], {"key": bad})
     with pytest.raises(TaskUnshippable, match="argument 1 can't be shipped: the value is a object"):
         pack_calls(PlainCodec(), [(object(),)], {})
+
+
+def test_calls_with_one_argument_travel_as_a_list_of_these() -> None:
+    parcel = pack_calls(CODEC, Rows([1, 2, 3]), {})
+    assert CODEC.unpack(parcel) == ([1, 2, 3], {}, True)
+    function = Shipped("f1", "task", [])
+    flat = Chunk(function, Rows([1, 2, 3]), {}, parcel, first=0, single=False, now=0.0)
+    assert len(flat.calls) == 3
+    assert flat.calls[1] == (2,)
+    assert list(flat.calls[1:]) == [(2,), (3,)]
+    assert CODEC.unpack(Batch("1", flat, [0, 2]).parcel(CODEC)) == ([1, 3], {}, True)

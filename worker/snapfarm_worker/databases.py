@@ -12,6 +12,7 @@ import msgspec
 
 from snapfarm_worker import connections
 from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.engines import sqlalchemy_url
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.members import member_of
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
@@ -107,11 +108,14 @@ class Databases:
 
     def environment(self) -> dict[str, str]:
         """Return the variables that tell programs where the databases are."""
-        found = {_variable(name): ring.uri for name, ring in self._rings.items()}
+        uris = {_suffix(name): ring.uri for name, ring in self._rings.items()}
         default = self._default()
         if default is not None:
-            found["FARM_URI"] = default.uri
-        return found
+            uris[""] = default.uri
+        found = {f"FARM_URI{suffix}": uri for suffix, uri in uris.items()}
+        return found | {
+            f"FARM_SQLALCHEMY_URL{suffix}": sqlalchemy_url(uri) for suffix, uri in uris.items()
+        }
 
     @property
     def findings(self) -> Findings | None:
@@ -223,4 +227,8 @@ class Databases:
 
 
 def _variable(name: str) -> str:
-    return "FARM_URI_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+    return f"FARM_URI{_suffix(name)}"
+
+
+def _suffix(name: str) -> str:
+    return "_" + re.sub(r"[^A-Z0-9]", "_", name.upper())

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import pytest
 
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.databases import Boundary, Databases
+from snapfarm_worker.engines import async_engine, sqlalchemy_url, sync_engine
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.snapshot import Manifest
 from snapfarm_worker.threads import DEFAULT_THREADS, DEFAULT_TIMEOUT, run_threads
 from snapfarm_worker.wire import RingReset
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    import sqlalchemy.orm
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _T = TypeVar("_T")
 
@@ -219,6 +225,39 @@ class DatabasePlugin:
         """Runs a function on threads at once, each with its own connection to the database."""
         return ThreadRunner(self._ring(request), _marks_of(request).threads)
 
+    @pytest.fixture
+    def farm_sqlalchemy_url(self, request: pytest.FixtureRequest) -> str:
+        """The URL of the test's database for SQLAlchemy; it names a pool that suits a ring."""
+        return sqlalchemy_url(self._ring(request).uri)
+
+    @pytest.fixture
+    def farm_engine(self, request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
+        """A SQLAlchemy engine on the test's database; disposed of after the test."""
+        engine = _made(request, sync_engine, self._ring(request))
+        yield engine
+        engine.dispose()
+
+    @pytest.fixture
+    def farm_session(self, farm_engine: sa.Engine) -> Iterator[sa.orm.Session]:
+        """A SQLAlchemy session on the test's database; rolled back and closed after the test."""
+        from sqlalchemy.orm import Session
+
+        session = Session(farm_engine)
+        yield session
+        session.close()
+
+    @pytest.fixture
+    def farm_async_engine(self, request: pytest.FixtureRequest) -> Iterator[AsyncEngine]:
+        """An asynchronous SQLAlchemy engine on the test's database, through aiosqlite."""
+        ring = self._ring(request)
+        engine = _made(request, async_engine, ring)
+        yield engine
+        if ring.kind is RingKind.PRIVATE:
+            # The one connection that its pool holds has a thread, which is told through a loop.
+            import asyncio
+
+            asyncio.run(engine.dispose())
+
     def _ring(self, request: pytest.FixtureRequest) -> Ring:
         try:
             return self.databases.get(_marks_of(request).database)
@@ -266,6 +305,13 @@ def told(anomaly: Anomaly) -> str:
 def _marks_of(request: pytest.FixtureRequest) -> FarmMark:
     node = request.node
     return read_marks(node) if isinstance(node, pytest.Item) else FarmMark()
+
+
+def _made(request: pytest.FixtureRequest, make: Callable[[Ring], _T], ring: Ring) -> _T:
+    try:
+        return make(ring)
+    except RingError as error:
+        pytest.fail(f"fixture {request.fixturename}: {error}", pytrace=False)
 
 
 def _boundary(item: pytest.Item, nextitem: pytest.Item | None) -> Boundary:

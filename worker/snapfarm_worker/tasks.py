@@ -278,14 +278,18 @@ class Lane:
         findings = self.databases.findings
         if isinstance(findings, LaneFindings):
             findings.enter(self.name)
+        task: Task | None = None
         try:
             while (task := queue.next()) is not None:
                 self._run(task)
-                del task
+                task = None  # what it holds is free while the lane waits
             self._connections.close()
         except BaseException:
-            # Without this lane its task would never end. A dead process is noticed.
+            # Without this lane its task would never end. A dead process is noticed, and the task
+            # is to blame, lest it is run again and again.
             traceback.print_exc()
+            if task is not None:
+                self._box.write(Phase.CALL, task.order.key)
             os._exit(EXIT_FAILED)
 
     # ------------------------------------------------------------ one task

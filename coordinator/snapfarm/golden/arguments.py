@@ -16,13 +16,12 @@ import msgspec
 from snapfarm.config import (
     FarmConfig,
     GoldenConfig,
-    absolute,
     check_name,
     golden_config,
     is_callable_name,
     is_script,
 )
-from snapfarm.config_values import checked
+from snapfarm.config_values import absolute, checked
 from snapfarm.errors import ConfigError
 from snapfarm.golden.callables import caller_search, kind_of, name_of, title_of
 from snapfarm.golden.order import Caller, Shipped
@@ -50,6 +49,8 @@ def build_arguments(
     schema: object,
     seed: object,
     file: object,
+    alembic: object,
+    metadata: object,
     name: object,
     root: object,
     inputs: object,
@@ -73,6 +74,10 @@ def build_arguments(
     table["env"] = _listed(f"{call}: env", env, "the name of a variable")
     if file is not None:
         table["file"] = _text(file)
+    if alembic is not None:
+        table["alembic"] = alembic
+    if metadata is not None:
+        table["metadata"] = _metadata(f"{call}: metadata", metadata, search)
     golden = golden_config(f"{call}: ", _name(call, name), table, folder)
     config = FarmConfig(root=folder, golden=(golden,))
     if not isinstance(cache, bool):
@@ -160,6 +165,17 @@ def _entry(
     if name is None:
         shipped[stand_in] = _shipped(where, given, search)
         return stand_in
+    return name
+
+
+def _metadata(where: str, given: object, search: Sequence[str]) -> object:
+    """Return the name of SQLAlchemy's tables in the notation of a configuration."""
+    name = given if isinstance(given, str) else name_of(given, search)
+    if name is None or name.startswith("__main__:"):
+        raise ConfigError(
+            f"{where}: expected module:attribute, or a class that the builder process can import, "
+            f"got {given!r}: models go there by name only, so move them into a module"
+        )
     return name
 
 

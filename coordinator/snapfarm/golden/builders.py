@@ -1,17 +1,15 @@
-"""The builders of a golden database: an existing file, SQL scripts, Python callables.
+"""The builders of a golden database: an existing file, SQL scripts, Python callables, and others.
 
 A builder is two methods, `fingerprint` and `build`; `builders_of` makes those of one golden
-database, in the order in which they run: the file, then `schema`, then `seed`.
+database, in the order in which they run: `file`, `alembic`, `metadata`, `schema`, `seed`.
 """
 
 from __future__ import annotations
 
 import glob
-import importlib
 import inspect
 import os
 import sqlite3
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,18 +17,17 @@ from typing import Protocol
 
 from snapfarm.config import FarmConfig, GoldenConfig, is_script
 from snapfarm.errors import ConfigError, GoldenBuildError, InternalError
-from snapfarm.golden.checks import leave_wal_mode
 from snapfarm.golden.files import backup_file
 from snapfarm.golden.hashing import file_hash, matching, shown
+from snapfarm.golden.metadata import MetadataBuilder
+from snapfarm.golden.migrations import AlembicBuilder
 from snapfarm.golden.order import Caller, Shipped
 from snapfarm.golden.scripts import run_script
 from snapfarm.golden.sources import project_search, source_parts
+from snapfarm.golden.usercode import attribute, raised, reclaim, user_traceback
 
 #: Called by a builder with the line that it is about to run.
 LineReached = Callable[[int], None]
-
-#: A traceback of user code is cut to its last lines; the frame that failed is among them.
-_TRACEBACK_LINES = 30
 
 
 class Builder(Protocol):
@@ -114,27 +111,7 @@ class CallableBuilder:
         # The mode that sqlite3.connect() has by default, which user code is written for.
         conn.isolation_level = ""  # type: ignore[assignment]  # its stub lacks the default
         self._call(function, conn)
-        try:
-            left_open = conn.in_transaction
-            # Handlers would have a say in the checks, and in the builders that follow.
-            conn.set_authorizer(None)
-            conn.set_progress_handler(None, 0)
-            conn.set_trace_callback(None)
-        except sqlite3.ProgrammingError:
-            raise GoldenBuildError(
-                f"callable {self.title} closed the connection that it was given: leave it open"
-            ) from None
-        leave_wal_mode(conn)
-        try:
-            conn.commit()
-        except sqlite3.Error as error:
-            raise GoldenBuildError(
-                f"callable {self.title} left a transaction open that can't be committed: {error}"
-            ) from None
-        conn.isolation_level = None
-        conn.row_factory = None
-        conn.text_factory = str
-        if left_open:
+        if reclaim(conn, f"callable {self.title}"):
             return (f"callable {self.title} left changes uncommitted: they were committed",)
         return ()
 
@@ -147,7 +124,7 @@ class CallableBuilder:
                 traceback.print_exc()
                 os._exit(1)
             raise GoldenBuildError(
-                f"callable {self.title} {_raised(error)}\n{_user_traceback(error)}"
+                f"callable {self.title} {raised(error)}\n{user_traceback(error)}"
             ) from None
         if os.getpid() != builder:
             # A child that the callable forked came back here instead of ending. There must be
@@ -165,24 +142,7 @@ class CallableBuilder:
             )
 
     def _resolved(self) -> Callable[[sqlite3.Connection], object]:
-        module_name, _, path = self.title.partition(":")
-        try:
-            found: object = importlib.import_module(module_name)
-        except BaseException as error:
-            if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
-                raise GoldenBuildError(
-                    f"callable {self.title}: there is no module {error.name!r} in {self.root} nor "
-                    f"on sys.path"
-                ) from None
-            raise GoldenBuildError(
-                f"callable {self.title}: importing {module_name} {_raised(error)}\n"
-                f"{_user_traceback(error)}"
-            ) from None
-        for name in path.split("."):
-            if not hasattr(found, name):
-                where = getattr(sys.modules[module_name], "__file__", None) or module_name
-                raise GoldenBuildError(f"callable {self.title}: {where} has no {path!r}")
-            found = getattr(found, name)
+        found = attribute(f"callable {self.title}", self.title, self.root)
         if not callable(found):
             raise GoldenBuildError(
                 f"callable {self.title} is no function but {type(found).__name__}"
@@ -210,7 +170,7 @@ class ShippedBuilder(CallableBuilder):
         except BaseException as error:
             raise GoldenBuildError(
                 f"callable {self.title} can't be loaded by the builder process, which "
-                f"{_raised(error)}\n{_user_traceback(error)}"
+                f"{raised(error)}\n{user_traceback(error)}"
             ) from None
         if not callable(found):
             raise GoldenBuildError(
@@ -220,12 +180,16 @@ class ShippedBuilder(CallableBuilder):
 
 
 def builders_of(
-    config: FarmConfig, golden: GoldenConfig, caller: Caller | None = None
+    config: FarmConfig,
+    golden: GoldenConfig,
+    caller: Caller | None = None,
+    *,
+    scratch: Path | None = None,
 ) -> tuple[Builder, ...]:
     """Return the builders of a golden database in the order in which they run.
 
-    `caller` is the Python code that asks for it, if any does. Raises ConfigError for a file that
-    does not exist, with the key that names it.
+    `caller` is the Python code that asks for it, if any does; `scratch` is where builders put
+    temporary files. Raises ConfigError for a file that does not exist, with the key that names it.
     """
     root = config.root
     search = caller.search if caller is not None else project_search(root)
@@ -241,6 +205,10 @@ def builders_of(
             what = "is a folder" if path.is_dir() else "does not exist"
             raise ConfigError(f"{named('file')}: {path} {what}; expected a SQLite database file")
         builders.append(FileBuilder(path, root))
+    if golden.alembic is not None:
+        builders.append(AlembicBuilder(golden.alembic, named("alembic"), root, search, scratch))
+    if golden.metadata is not None:
+        builders.append(MetadataBuilder(golden.metadata, root, search))
     for key, entries in (("schema", golden.schema), ("seed", golden.seed)):
         for index, entry in enumerate(entries):
             if is_script(entry):
@@ -270,26 +238,3 @@ def _key(config: FarmConfig, golden: GoldenConfig, key: str) -> str:
         return f"golden.{golden.name}.{key}"
     prefix = "tool.farm." if config.source.name == "pyproject.toml" else ""
     return f"{config.source}: {prefix}golden.{golden.name}.{key}"
-
-
-def _parents(module: str) -> set[str]:
-    words = module.split(".")
-    return {".".join(words[: count + 1]) for count in range(len(words))}
-
-
-def _raised(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return f"called sys.exit({error.code!r})"
-    try:
-        text = str(error)
-    except Exception:  # the text is code of the user too
-        text = ""
-    return f"raised {type(error).__name__}" + (f": {text}" if text else "")
-
-
-def _user_traceback(error: BaseException) -> str:
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
-        frame = frame.tb_next
-    lines = "".join(traceback.format_exception(type(error), error, frame)).rstrip().splitlines()
-    return "\n".join(f"  {line}" for line in lines[-_TRACEBACK_LINES:])

@@ -96,8 +96,9 @@ def _build(order: Order) -> tuple[Snapshot, tuple[str, ...]]:
     )
     notes: list[str] = []
     progress = Progress(order.progress, create=False)
+    builders = builders_of(config, golden, order.caller, scratch=Path(order.folder))
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
-        for step, builder in enumerate(builders_of(config, golden, order.caller)):
+        for step, builder in enumerate(builders):
             progress.starts(step)
             notes += builder.build(conn, progress.reaches)
         # A script made by the shell's .dump writes virtual tables straight into sqlite_schema;

@@ -18,7 +18,7 @@ from snapfarm_worker.snapshot import Manifest, Snapshot
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from snapfarm.golden.arguments import Arguments
 
@@ -64,6 +64,8 @@ class Golden(msgspec.Struct, frozen=True, eq=False, weakref=True):
         schema: Entry | Sequence[Entry] = (),
         seed: Entry | Sequence[Entry] = (),
         file: str | os.PathLike[str] | None = None,
+        alembic: str | os.PathLike[str] | Mapping[str, object] | None = None,
+        metadata: str | type | None = None,
         name: str = "default",
         root: str | os.PathLike[str] | None = None,
         inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
@@ -90,6 +92,8 @@ class Golden(msgspec.Struct, frozen=True, eq=False, weakref=True):
             schema=schema,
             seed=seed,
             file=file,
+            alembic=alembic,
+            metadata=metadata,
             name=name,
             root=root,
             inputs=inputs,

@@ -16,7 +16,7 @@ import importlib.metadata
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from snapfarm.golden.hashing import file_hash, shown
@@ -30,6 +30,16 @@ def source_parts(module: str, root: Path, search: Sequence[str]) -> Mapping[str,
     """Return the parts of a fingerprint that `module` (dotted name) and its imports make up."""
     walk = _Walk(root, search)
     walk.follow(module)
+    return walk.parts
+
+
+def file_parts(paths: Iterable[Path], root: Path, search: Sequence[str]) -> Mapping[str, str]:
+    """Return the same for source files that are run by their paths, as no module of a package."""
+    walk = _Walk(root, search)
+    for path in paths:
+        walk.parts[f"module {shown(path, root)}"] = file_hash(path)
+        for name in _imports(path, ""):
+            walk.follow(name)
     return walk.parts
 
 
@@ -78,7 +88,7 @@ class _Walk:
         if spec.origin is None or spec.loader is None:
             return  # a namespace package: a folder without code of its own
         path = Path(spec.origin)
-        if _is_installed(path):
+        if is_installed(path):
             if top not in sys.stdlib_module_names:
                 self.parts[f"package {top}"] = _version(top)
             return
@@ -142,7 +152,8 @@ def _hooked(name: str) -> importlib.machinery.ModuleSpec | None:
     return None
 
 
-def _is_installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
+    """Tell whether a module is the standard library's or an installed package's."""
     return (
         "site-packages" in path.parts
         or "dist-packages" in path.parts
