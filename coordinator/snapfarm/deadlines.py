@@ -1,7 +1,7 @@
 """All time limits of a farm in one table: what is waited for, until when, and for whom.
 
 Pure: it knows no clock. Whoever waits asks for `left`, whoever enforces takes what is `due`, and
-time in which nobody looked is taken out of everything by `shift`.
+time in which nobody looked is taken out of everything by `look`.
 
     kind      of            passes when                                     what follows
     ITEM      worker, key   an item, or one call of a task, runs too long   the item is condemned
@@ -22,6 +22,9 @@ import enum
 from collections.abc import Collection
 
 import msgspec
+
+#: Between two looks may lie so many seconds more than meant.
+_PAUSE = 1.0
 
 
 class Kind(enum.StrEnum):
@@ -52,6 +55,10 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._at: dict[tuple[Kind, str, str], float] = {}
+        #: When somebody last looked whether anything had happened.
+        self._looked: float | None = None
+        #: Whether that was later than meant, so that nothing is to be judged by it.
+        self.blind = False
 
     def set(self, kind: Kind, at: float, worker: str = "", key: str = "") -> None:
         """Set a deadline, in the place of an earlier one."""
@@ -82,7 +89,16 @@ class Deadlines:
             del self._at[entry]
         return [Deadline(*entry) for _, entry in due]
 
-    def shift(self, seconds: float) -> None:
-        """Move all deadlines on: the time that has passed does not count."""
-        for entry in self._at:
-            self._at[entry] += seconds
+    def look(self, now: float, waited: float) -> None:
+        """Take out of all limits the time in which nobody looked: we were stopped, or busy.
+
+        `waited` is how long the sleep before this look was meant to be. What workers have sent
+        meanwhile may take ZeroMQ's own thread a moment to read: the first look after a pause is
+        blind, unless there is a pause before each.
+        """
+        pause = 0.0 if self._looked is None else now - self._looked - waited
+        self._looked = now
+        if paused := pause > _PAUSE:
+            for entry in self._at:
+                self._at[entry] += pause
+        self.blind = paused and not self.blind

@@ -11,10 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, assert_never
 
-import msgspec
-
 from snapfarm import dispatch
-from snapfarm.deadlines import Deadline, Kind
 from snapfarm.dispatch import Dispatcher
 from snapfarm.errors import LaunchError
 from snapfarm.happenings import (
@@ -29,6 +26,7 @@ from snapfarm.happenings import (
 )
 from snapfarm.hub import Hub
 from snapfarm.owner import Owner
+from snapfarm.timekeeper import Limits, Timekeeper
 from snapfarm_worker import wire
 from snapfarm_worker.blackbox import RUNNING, Record, abridged
 
@@ -36,30 +34,6 @@ if TYPE_CHECKING:
     import zmq
 
     from snapfarm_worker.wire import FromWorker
-
-#: How often to look into the workers' black boxes where there is a limit for items: each so many
-#: seconds, or so often within the limit.
-_LOOK = 1.0
-_LOOKS = 4
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Time limits in seconds; 0 means none."""
-
-    #: From an item's start to its end.
-    item: float
-    #: From a worker's start until its databases are restored; the time in which they are not there
-    #: to be served does not count.
-    start: float
-    #: From being told to stop until being killed.
-    stop: float
-
-
-class _Run(msgspec.Struct):
-    """How long a worker has been at one step of an item, as far as is known."""
-
-    since: float
-    step: int = 0
 
 
 class Farm:
@@ -86,13 +60,12 @@ class Farm:
         self._hub = hub
         self._dispatcher = dispatcher
         self._owner = owner
-        self._limits = limits
+        self._item_limit = limits.item
+        self._time = Timekeeper(
+            hub, limits, clock, key_of=self._running_item, noticed=owner.noticed
+        )
         self._clock = clock
         self._launched = 0
-        #: What each worker is known to run.
-        self._running: dict[str, dict[str, _Run]] = {}
-        #: Workers that were started before there was anything to restore.
-        self._unserved: set[str] = set()
         #: How many databases each has restored.
         self._restored: Counter[str] = Counter()
         #: Workers whose session has ended; their process must follow.
@@ -111,9 +84,6 @@ class Farm:
         self._deaths: dict[str, Died] = {}
         #: How long the items of the last death had run.
         self._seconds: dict[str, float] = {}
-        self._deadlines = hub.deadlines
-        if limits.item:
-            self._deadlines.set(Kind.LOOK, clock())
 
     @property
     def done(self) -> bool:
@@ -151,7 +121,7 @@ class Farm:
         """Begin nothing more; what runs may end within the stop limit. Later calls do nothing."""
         if not self._stopping:
             self._stopping = True
-            self._deadlines.set(Kind.STOP, self._clock() + self._limits.stop)
+            self._time.stop()
             for worker in self._end_when_collected - self._takes_orders:
                 self._hub.kill(worker, KillReason.ENDING)
             self._decide(dispatch.StopRequested(reason))
@@ -178,16 +148,14 @@ class Farm:
     def kill(self, reason: str) -> None:
         """Stop, and end all workers in the next step, whatever they run."""
         self.stop(reason)
-        self._deadlines.set(Kind.STOP, self._clock())
+        self._time.stop(at_once=True)
 
     def step(self, timeout: float = 0.5) -> None:
         """Wait for something to happen, and handle it."""
-        if self._unserved and self._hub.serving:
-            self._limit_starts()
+        self._time.begin_starts()
         for event in self._hub.poll(timeout):
             self._handle(event)
-        for deadline in self._hub.due():
-            self._enforce(deadline)
+        self._time.enforce(self._takes_orders)
 
     # ------------------------------------------------------------ facts
 
@@ -198,7 +166,7 @@ class Farm:
             case Printed(worker=worker, lines=lines):
                 self._owner.printed(worker, lines)
             case Silent(worker=worker, seconds=seconds):
-                keys = ", ".join(self._running.get(worker, ()))
+                keys = ", ".join(self._time.running(worker))
                 doing = f" while it runs {keys}" if keys else ""
                 self._owner.noticed(
                     worker,
@@ -217,17 +185,17 @@ class Farm:
     def _arrived(self, worker: str, message: FromWorker, payload: Sequence[zmq.Frame]) -> None:
         match message:
             case wire.Hello() if not self._hub.databases:
-                self._started(worker)
+                self._time.ready(worker)
             case wire.SnapshotRestored():
                 self._restored[worker] += 1
                 if self._restored[worker] >= self._hub.databases:
-                    self._started(worker)
+                    self._time.ready(worker)
             case _:
                 pass
         match message:
             case wire.Collected(items=items):
                 self._takes_orders.add(worker)
-                self._deadlines.drop(Kind.COLLECT, worker)
+                self._time.collected(worker)
                 self._owner.arrived(worker, message, payload)
                 self._known.update((abridged(item.key), item.key) for item in items)
                 collected = tuple(dispatch.Item(item.key, item.group) for item in items)
@@ -255,7 +223,7 @@ class Farm:
                 self._owner.arrived(worker, message, payload)
             case wire.SessionEnded(reason=reason):
                 self._ended.add(worker)
-                self._deadlines.set(Kind.EXIT, self._clock() + self._limits.stop, worker)
+                self._time.session_ended(worker)
                 self._owner.arrived(worker, message, payload)
                 if reason:
                     # Now, or others would be given what it had not finished.
@@ -263,12 +231,8 @@ class Farm:
             case _:
                 self._owner.arrived(worker, message, payload)
 
-    def _started(self, worker: str) -> None:
-        self._unserved.discard(worker)
-        self._deadlines.drop(Kind.START, worker)
-
     def _item_started(self, worker: str, message: wire.ItemStarted) -> None:
-        self._runs(worker, message.key)
+        self._time.runs(worker, message.key)
         self._owner.arrived(worker, message, ())
         self._decide(dispatch.ItemStarted(worker, message.key))
 
@@ -280,7 +244,7 @@ class Farm:
         seconds: float,
         payload: Sequence[zmq.Frame],
     ) -> None:
-        self._runs_no_more(worker, key)
+        self._time.runs_no_more(worker, key)
         late = self._overran.pop((worker, key), [])
         if (last := self._hub.spare(worker, key)) is not None:
             late.append(last)
@@ -289,7 +253,7 @@ class Farm:
         if not counts:
             return
         # The worker's own clock has the last word: our look at an item's start may have been early.
-        if late and seconds >= self._limits.item:
+        if late and seconds >= self._item_limit:
             self._owner.overran(worker, message, payload, late)
         else:
             self._owner.arrived(worker, message, payload)
@@ -298,12 +262,10 @@ class Farm:
         worker = died.worker
         ended = worker in self._ended
         orderly = ended or died.killed is KillReason.ENDING
-        self._unserved.discard(worker)
-        self._deadlines.forget(worker)
         self._takes_orders.discard(worker)
         # A test that ends its whole session, by pytest.exit() say, has not killed its worker.
         running = () if ended else self._running_items(died)
-        known = self._running.pop(worker, {})
+        known = self._time.gone(worker)
         self._overran = {of: late for of, late in self._overran.items() if of[0] != worker}
         self._deaths[worker] = died
         self._owner.down(worker, died, orderly=orderly)
@@ -357,9 +319,7 @@ class Farm:
                 if self._compares and worker in self._first and not self.stopping:
                     # The others were quicker than its collection; that must still be compared.
                     self._end_when_collected.add(worker)
-                    if self._limits.start:
-                        by = self._clock() + self._limits.start
-                        self._deadlines.set(Kind.COLLECT, by, worker)
+                    self._time.waits_for_collection(worker)
                 else:
                     # It has run nothing, so there is nothing to tear down, and it would not
                     # listen before it has imported and collected everything.
@@ -382,83 +342,12 @@ class Farm:
     def _launch(self) -> str:
         worker = f"gw{self._launched}"
         self._launched += 1
-        self._unserved.add(worker)
+        self._time.launched(worker)
         self._decide(dispatch.WorkerLaunched(worker))
         try:
             self._hub.launch(self._owner.specify(worker))
         except LaunchError as error:
-            self._unserved.discard(worker)
-            self._owner.noticed(worker, str(error))
+            self._time.gone(worker)
+            self._owner.not_started(worker, error)
             self._decide(dispatch.WorkerLost(worker, phase="launch"))
         return worker
-
-    # ------------------------------------------------------------ time limits
-
-    def _limit_starts(self) -> None:
-        """Give the workers that could not restore anything until now their time for it."""
-        for worker in self._unserved if self._limits.start else ():
-            self._deadlines.set(Kind.START, self._clock() + self._limits.start, worker)
-        self._unserved.clear()
-
-    def _runs(self, worker: str, key: str, step: int = 0) -> None:
-        now = self._clock()
-        self._running.setdefault(worker, {})[key] = _Run(now, step)
-        if self._limits.item:
-            self._deadlines.set(Kind.ITEM, now + self._limits.item, worker, key)
-
-    def _runs_no_more(self, worker: str, key: str) -> None:
-        self._running.get(worker, {}).pop(key, None)
-        self._deadlines.drop(Kind.ITEM, worker, key)
-
-    def _enforce(self, deadline: Deadline) -> None:
-        worker, limits = deadline.worker, self._limits
-        match deadline.kind:
-            case Kind.ITEM:
-                self._condemn(worker, deadline.key)
-            case Kind.START:
-                self._hub.kill(worker, KillReason.START, stacks=True)
-            case Kind.COLLECT:
-                self._hub.kill(worker, KillReason.ENDING, stacks=True)
-                self._owner.noticed(
-                    worker,
-                    f"everything else had been done for {limits.start:g} s when it was still "
-                    "collecting: it was ended, and its collection was not compared",
-                )
-            case Kind.EXIT:
-                self._hub.kill(worker, KillReason.ENDING, stacks=True)
-            case Kind.STOP:
-                for each in self._hub.workers:
-                    self._hub.kill(each, KillReason.ENDING)
-            case Kind.LOOK:
-                self._look_into_boxes()
-                every = min(_LOOK, limits.item / _LOOKS)
-                self._deadlines.set(Kind.LOOK, self._clock() + every)
-            case _:
-                raise AssertionError(f"not the farm's deadline: {deadline}")
-
-    def _condemn(self, worker: str, key: str) -> None:
-        """An item has passed its limit, unless the black box says that it does not run."""
-        run = self._running[worker][key]
-        records = (r for r in self._hub.doing(worker) if self._running_item(worker, r) == key)
-        record = next(records, None)
-        if record is None:
-            # It has ended, and its message is on its way; or it was announced and then dropped.
-            self._runs_no_more(worker, key)
-        elif record.step != run.step:
-            self._runs(worker, key, record.step)
-        else:
-            self._hub.kill(worker, KillReason.TIMEOUT, key=key, step=record.step, stacks=True)
-
-    def _look_into_boxes(self) -> None:
-        """Find out what runs that was never told, and which items got to another step.
-
-        Tasks don't tell when they begin. Tests do, but the message may never have left: a process
-        that is stopped takes its own sockets' thread with it.
-        """
-        for worker in self._takes_orders.intersection(self._hub.workers):
-            for record in self._hub.doing(worker):
-                key = self._running_item(worker, record)
-                if key is not None:
-                    known = self._running.get(worker, {}).get(key)
-                    if known is None or known.step != record.step:
-                        self._runs(worker, key, record.step)

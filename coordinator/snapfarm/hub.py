@@ -29,6 +29,7 @@ from snapfarm.broadcast import Broadcast, Frames
 from snapfarm.deadlines import Deadline, Deadlines, Kind
 from snapfarm.happenings import Arrived, HubEvent, KillReason, Oddity, Overran, Printed, Silent
 from snapfarm.launch.worker import WorkerProcess
+from snapfarm.news import NewsStand, bind, send_frames
 from snapfarm.peer import Patience, Peer
 from snapfarm_worker import blackbox, wire
 from snapfarm_worker.errors import ProtocolError
@@ -41,8 +42,6 @@ _SETTLE = 1.0
 _MOMENT = 0.03
 #: How often to look whether a silent worker has been stopped, seconds.
 _STILL_SILENT = 1.0
-#: Between two looks at the sockets may lie so many seconds more than meant.
-_PAUSE = 1.0
 #: Deadlines that the hub enforces; those in haste also while there are messages to read.
 _HASTY = frozenset({Kind.KILL, Kind.MOMENT, Kind.SETTLE})
 _OURS = _HASTY | {Kind.SILENT}
@@ -54,8 +53,6 @@ _STACKS_TIME = 1.0
 _KILL_AGAIN = 0.2
 #: How long the first workers wait for the broadcast before they ask for chunks, seconds.
 _BROADCAST_PATIENCE = 5.0
-#: Frames below this size, in bytes, are cheaper to copy than to track.
-_COPY_BELOW = 65536
 #: At most so many wake-ups are taken at once; they mean the same.
 _WAKES = 4096
 #: At most this many messages are handled before the caller gets its turn.
@@ -88,40 +85,22 @@ class Hub:
         self.news = f"ipc://{folder}/news"
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._bind(self._router, self.control)
-        self._publisher = self._context.socket(zmq.XPUB)
-        # Every subscription and its end is told, so that the listeners can be counted.
-        self._publisher.setsockopt(zmq.XPUB_VERBOSER, 1)
-        self._bind(self._publisher, self.news)
+        bind(self._router, self.control)
+        self._news = NewsStand(self._context, self.news)
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
-        self._poller.register(self._publisher, zmq.POLLIN)
+        self._poller.register(self._news.socket, zmq.POLLIN)
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poller.register(self._wake_reader, zmq.POLLIN)
         self._peers: dict[str, Peer] = {}
         self._waiting_for_welcome: list[str] = []
-        self._broadcast: Broadcast | None = None
         self._orders: tuple[DatabaseOrder, ...] = ()
-        self._serving = False
-        self._subscribers = 0
         #: Whether the last `poll` took all messages that there were.
         self._drained = True
-        self._published = False
         #: Frames that could not be understood, by the name of their sender.
         self._oddities: collections.Counter[str] = collections.Counter()
         #: All time limits, those of the hub's owner too.
         self.deadlines = Deadlines()
-        #: When `poll` last looked at the sockets.
-        self._polled: float | None = None
-        #: Whether it had not done so for longer than it meant to, so that nothing is judged yet.
-        self._blind = False
-
-    @staticmethod
-    def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
-        # Orders and snapshots are never dropped; what bounds them is how much is handed out.
-        socket.set_hwm(0)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.bind(endpoint)
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -136,7 +115,7 @@ class Hub:
     @property
     def serving(self) -> bool:
         """Whether the databases are there to be served."""
-        return self._serving
+        return self._news.serving
 
     @property
     def oddities(self) -> Mapping[str, int]:
@@ -155,7 +134,8 @@ class Hub:
 
     def serve(self, broadcast: Broadcast, orders: tuple[DatabaseOrder, ...]) -> None:
         """Set the databases; workers that are waiting for them, and all later ones, get them."""
-        self._broadcast, self._orders, self._serving = broadcast, orders, True
+        self._news.serve(broadcast)
+        self._orders = orders
         waiting, self._waiting_for_welcome = self._waiting_for_welcome, []
         for worker in waiting:
             self._welcome(worker)
@@ -167,7 +147,7 @@ class Hub:
         Frames of payload follow it, long ones without being copied.
         """
         if worker in self._peers:
-            _send(self._router, [worker.encode(), wire.encode(message), *(payload or ())])
+            send_frames(self._router, [worker.encode(), wire.encode(message), *(payload or ())])
 
     def wake(self) -> None:
         """Make `poll` return now; the one method that may be called from any thread."""
@@ -212,7 +192,7 @@ class Hub:
 
     def due(self) -> list[Deadline]:
         """Return the owner's deadlines that have passed since the last `poll`."""
-        if self._blind:
+        if self.deadlines.blind:
             return []
         return self.deadlines.take_due(self._clock(), _OWNERS)
 
@@ -224,12 +204,13 @@ class Hub:
         left = self.deadlines.left(self._clock())
         wait = timeout if left is None else min(timeout, left)
         ready = dict(self._poller.poll(math.ceil(wait * 1000)))
-        self._mind_pause(wait)
+        self.deadlines.look(self._clock(), wait)
         if self._wake_reader in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_reader, _WAKES)
-        if self._publisher in ready:
-            self._take_subscriptions()
+        if self._news.socket in ready:
+            self._news.take_subscriptions()
+            self._publish_when_all_listen()
         if self._router in ready:
             events += self._receive()
         now = self._clock()
@@ -242,7 +223,7 @@ class Hub:
                 self.deadlines.forget(peer.name)
                 self.deadlines.set(Kind.MOMENT, now + _MOMENT, peer.name)
                 self.deadlines.set(Kind.SETTLE, now + _SETTLE, peer.name)
-        if not self._blind:
+        if not self.deadlines.blind:
             for deadline in self.deadlines.take_due(now, _OURS if self._drained else _HASTY):
                 events += self._enforce(deadline.kind, self._peers[deadline.worker], now)
         # Deaths come last, so that what a worker sent before is handled before.
@@ -250,19 +231,6 @@ class Hub:
             if peer.ended and peer.settled(waiting=bool(self._router.poll(0))):
                 events += self._bury(peer)
         return events
-
-    def _mind_pause(self, wait: float) -> None:
-        """Take out of all limits the time in which nobody looked: we were stopped, or busy.
-
-        What the workers sent meanwhile may take ZeroMQ's own thread a moment to read: the first
-        look after a pause judges nobody, unless there is a pause before each.
-        """
-        now = self._clock()
-        pause = 0.0 if self._polled is None else now - self._polled - wait
-        self._polled = now
-        if paused := pause > _PAUSE:
-            self.deadlines.shift(pause)
-        self._blind = paused and not self._blind
 
     def _receive(self) -> Iterator[HubEvent]:
         self._drained = False
@@ -345,7 +313,7 @@ class Hub:
             return
         peer.greeted = True
         self._listen_for(peer, self._silence)
-        if self._broadcast is None:
+        if not self._news.serving:
             self._waiting_for_welcome.append(peer.name)
         else:
             self._welcome(peer.name)
@@ -354,33 +322,18 @@ class Hub:
     # ------------------------------------------------------------ snapshots
 
     def _welcome(self, worker: str) -> None:
-        patience = 0.0 if self._published else _BROADCAST_PATIENCE
+        patience = 0.0 if self._news.published else _BROADCAST_PATIENCE
         token = self._peers[worker].token
         self.send(worker, wire.Welcome(self._orders, patience, token))
 
-    def _take_subscriptions(self) -> None:
-        with contextlib.suppress(zmq.Again):
-            while True:
-                frame = self._publisher.recv(zmq.NOBLOCK)
-                self._subscribers += 1 if frame[:1] == b"\x01" else -1
-        self._publish_when_all_listen()
-
     def _publish_when_all_listen(self) -> None:
-        """Broadcast once, when every worker that is expected has been greeted and listens."""
-        if self._published or self._broadcast is None or not self._peers:
-            return
         greeted = sum(peer.greeted for peer in self._peers.values())
-        if min(greeted, self._subscribers) >= min(self._expected, len(self._peers)):
-            self._published = True
-            for frames in self._broadcast.everything():
-                _send(self._publisher, frames)
+        self._news.publish_once(greeted, min(self._expected, len(self._peers)))
 
     def _repair(self, peer: Peer, question: wire.NeedChunks) -> Oddity | None:
         try:
-            if self._broadcast is None:
-                raise ProtocolError("nothing is being broadcast yet")
-            for frames in self._broadcast.answer(question):
-                _send(self._router, [peer.name.encode(), *frames])
+            for frames in self._news.answer(question):
+                send_frames(self._router, [peer.name.encode(), *frames])
         except ProtocolError as error:
             self.send(peer.name, wire.Rejected(str(error)))
             return Oddity(peer.name, str(error))
@@ -432,20 +385,12 @@ class Hub:
 
     def close(self) -> None:
         """Kill what is left and close the sockets; called once, at the end."""
-        self._broadcast = None
+        self._news.close()
         for peer in list(self._peers.values()):
             peer.process.kill()
             for _ in self._bury(peer):
                 pass
         self._router.close()
-        self._publisher.close()
         self._context.term()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
-
-
-def _send(socket: zmq.Socket[bytes], frames: Frames) -> None:
-    """Send frames, long ones without copying them."""
-    for left, frame in enumerate(frames, 1 - len(frames)):
-        more = zmq.SNDMORE if left else 0
-        socket.send(frame, more, copy=memoryview(frame).nbytes < _COPY_BELOW)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import zmq
 
     from snapfarm.broadcast import Frames
+    from snapfarm.errors import LaunchError
     from snapfarm_worker.wire import FromWorker
 
 #: A message with the frames that follow it.
@@ -49,6 +50,9 @@ class Owner(Protocol):
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """A worker is gone; `orderly` if its session had ended."""
+
+    def not_started(self, worker: str, error: LaunchError) -> None:
+        """There is no worker of this name: it could not be started."""
 
     def printed(self, worker: str, lines: tuple[str, ...]) -> None:
         """A worker wrote lines past pytest's capture."""

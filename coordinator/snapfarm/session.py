@@ -16,8 +16,8 @@ from snapfarm import overruns
 from snapfarm.blueprint import Blueprint
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
-from snapfarm.errors import LaunchError, UserError
-from snapfarm.farm import Farm, Limits
+from snapfarm.errors import UserError
+from snapfarm.farm import Farm
 from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.hub import Hub
 from snapfarm.interrupts import Interrupts
@@ -27,6 +27,7 @@ from snapfarm.recorder import RunRecorder
 from snapfarm.replay import Replay
 from snapfarm.report import terminal
 from snapfarm.telling import Readiness, Teller
+from snapfarm.timekeeper import Limits
 from snapfarm_worker import junit, plain, wire
 from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.keys import nodeid_of
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from snapfarm.broadcast import Frames
     from snapfarm.config import FarmConfig
+    from snapfarm.errors import LaunchError
     from snapfarm.golden import GoldenResult
     from snapfarm.node import WorkerNode
     from snapfarm_worker.jobs import WorkerSpec
@@ -106,7 +108,7 @@ class FarmSession:
         self._folder = RunFolder()
         self._hub = Hub(
             self._folder.path,
-            self._start_worker,
+            lambda spec: LocalWorker(spec, self._settings.start_method),
             expected=self._workers,
             silence=self._settings.heartbeat_timeout,
         )
@@ -125,13 +127,6 @@ class FarmSession:
         self._config.hook.pytest_xdist_setupnodes(config=self._config, specs=[])
         self._farm.start(self._workers)
         self._serve_databases(self._hub)
-
-    def _start_worker(self, spec: WorkerSpec) -> LocalWorker:
-        try:
-            return LocalWorker(spec, self._settings.start_method)
-        except LaunchError as error:
-            self._recorder.not_started(spec.worker, error)
-            raise
 
     def _serve_databases(self, hub: Hub) -> None:
         if not self._settings.golden:
@@ -396,6 +391,11 @@ class FarmSession:
                 self._running_farm().skip(worker, unfinished.key)
                 self._item_finished(node, unfinished.key, unfinished.reports, 0.0)
             self._config.hook.pytest_testnodedown(node=node, error=error)
+
+    def not_started(self, worker: str, error: LaunchError) -> None:
+        """Keep why there is no such worker, and tell it."""
+        self._recorder.not_started(worker, error)
+        self.noticed(worker, str(error))
 
     def printed(self, worker: str, lines: tuple[str, ...]) -> None:
         """Show what a worker wrote past pytest's capture (all of it, with `-s`)."""

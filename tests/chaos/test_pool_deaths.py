@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from snapfarm import WorkerPool
+from snapfarm import WorkerPool, hub
 from snapfarm.errors import TaskTimeout, WorkerCrashed
 from support.pool import golden, wait_until
 from support.pool_tasks import (
@@ -27,6 +27,7 @@ from support.pool_tasks import (
     echo,
     hold,
     leave_process,
+    outlast,
     rows,
     write,
 )
@@ -315,3 +316,17 @@ def test_all_threads_write_to_one_ring() -> None:
         assert pool.submit(rows).result(LIMIT) == count
         assert pool.submit(threads_that_wrote).result(LIMIT) > 1
         assert pool.anomalies == ()
+
+
+def test_a_call_that_returns_in_its_last_moment_is_late_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub, "_STACKS_TIME", LIMIT)
+    with WorkerPool(golden(), 1, 2, task_timeout=1.0) as pool:
+        results = pool.map(outlast, [1, 2, 3], [2, 2, 2], chunksize=3)
+        assert next(results) == 1
+        with pytest.raises(TaskTimeout, match=r"outlast\[1\]") as caught:
+            next(results)
+        assert "in outlast" in caught.value.stacks
+        assert pool.submit(echo, 5).result(LIMIT) == 5
+        assert pool.statistics().crashed == 0

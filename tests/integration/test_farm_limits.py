@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import zmq
@@ -11,9 +12,11 @@ import zmq
 from snapfarm.broadcast import Broadcast
 from snapfarm.deadlines import Kind
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher
-from snapfarm.farm import Farm, Limits
+from snapfarm.errors import LaunchError
+from snapfarm.farm import Farm
 from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.owner import Order
+from snapfarm.timekeeper import Limits
 from snapfarm_worker import agent, wire
 from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.jobs import STACKS_SIGNAL, WorkerSpec
@@ -21,6 +24,8 @@ from snapfarm_worker.wire import FromWorker
 from support.hub import HubStage, PlayedProcess, hub_stage
 
 LIMIT = 5.0
+#: Seconds after which the farm is taken for stuck.
+WAIT = 30.0
 
 
 class Played:
@@ -31,6 +36,7 @@ class Played:
         self.outcomes: list[tuple[str, str]] = []
         self.late: list[Overran] = []
         self.died: list[Died] = []
+        self.notices: list[str] = []
         limits = Limits(item=LIMIT, start=0, stop=60)
         self.farm = Farm(
             stage.hub, Dispatcher(1, max_worker_restart=0), self, limits, clock=stage.clock
@@ -43,6 +49,8 @@ class Played:
         self.socket: zmq.Socket[bytes] = stage.socket("gw0")
         self.results: zmq.Socket[bytes] = stage.socket("gw0/results")
         self.socket.send(wire.encode(agent._hello("gw0")))
+        # Until then, an order could find no way to it.
+        self.until(wire.Welcome)
         self.send(wire.Collected(tuple(map(wire.CollectedItem, "abcd", ("",) * 4)), (), 0, 0.1))
         self.until(wire.RunItems)
 
@@ -59,11 +67,20 @@ class Played:
 
     def until(self, kind: type[wire.Message]) -> None:
         """Run the farm until the worker got an order of this kind."""
+        deadline = time.monotonic() + WAIT
         while True:
             while not self.socket.poll(0):
+                assert time.monotonic() < deadline, self.notices
                 self.farm.step(0.02)
             if isinstance(wire.decode_to_worker(self.socket.recv_multipart()[0]), kind):
                 return
+
+    def run_until(self, state: Callable[[], bool]) -> None:
+        """Run the farm until something holds."""
+        deadline = time.monotonic() + WAIT
+        while not state():
+            assert time.monotonic() < deadline, (self.outcomes, self.notices)
+            self.farm.step(0.02)
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass in which the farm looks now and then."""
@@ -103,11 +120,14 @@ class Played:
         del worker, orderly
         self.died.append(died)
 
+    def not_started(self, worker: str, error: LaunchError) -> None:
+        raise AssertionError(error)
+
     def printed(self, worker: str, lines: tuple[str, ...]) -> None:
         pass
 
     def noticed(self, worker: str, what: str) -> None:
-        pass
+        self.notices.append(f"{worker}: {what}")
 
     def differ(self, difference: CollectionsDiffer) -> None:
         raise AssertionError(difference)
@@ -135,8 +155,7 @@ def test_an_item_that_ends_in_its_last_moment_is_late_and_its_worker_lives(playe
     _condemned(played)
     played.end("a", LIMIT + 0.4, then="b")
     played.begin("b")
-    while not played.outcomes:
-        played.farm.step(0.02)
+    played.run_until(lambda: bool(played.outcomes))
     played.pass_time(3)
     assert played.outcomes == [("a", "late")]
     assert [each.stacks for each in played.late] == ["stacks of a"]
@@ -147,8 +166,7 @@ def test_an_item_that_ends_in_its_last_moment_is_late_and_its_worker_lives(playe
 def test_the_clock_of_the_worker_has_the_last_word(played: Played) -> None:
     _condemned(played)
     played.end("a", LIMIT - 0.1)
-    while not played.outcomes:
-        played.farm.step(0.02)
+    played.run_until(lambda: bool(played.outcomes))
     played.pass_time(3)
     assert played.outcomes == [("a", "finished")]
     assert not played.process.killed
@@ -169,8 +187,7 @@ def test_what_began_in_the_moment_of_the_kill_is_not_blamed(played: Played) -> N
     peer.execute()
     played.end("a", LIMIT + 1)
     played.begin("b")
-    while not played.died:
-        played.farm.step(0.02)
+    played.run_until(lambda: bool(played.died))
     assert played.outcomes == [("a", "late")]
     assert "b" in played.farm.unrun
 
@@ -180,8 +197,7 @@ def test_an_item_that_was_announced_and_dropped_does_not_pass_a_limit(played: Pl
     # 3. The session's fixtures take longer to be torn down than an item may run.
     played.begin("a")
     played.end("a", 0.1, then="b")
-    while not played.outcomes:
-        played.farm.step(0.02)
+    played.run_until(lambda: bool(played.outcomes))
     played.farm.stop("enough")
     played.until(wire.EndSession)
     played.box.write(Phase.ENDING, "")

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import zmq
 
-from snapfarm import hub
+from snapfarm import deadlines
 from snapfarm.broadcast import Broadcast
 from snapfarm.deadlines import Deadline, Kind
 from snapfarm.errors import LaunchError
@@ -152,7 +152,7 @@ def test_a_silent_worker_that_is_stopped_is_killed() -> None:
 
 
 def test_nobody_is_silent_while_messages_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_PAUSE", 1e9)
+    monkeypatch.setattr(deadlines, "_PAUSE", 1e9)
     with hub_stage(expected=2, silence=5) as stage:
         stage.serve(Broadcast(4096))
         loud, quiet = _greeted(stage, "gw0"), _greeted(stage, "gw1")

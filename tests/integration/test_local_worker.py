@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -86,6 +87,10 @@ def test_a_later_process_with_the_same_id_is_not_killed(
     worker = LocalWorker(spec, "fork")
     command = [sys.executable, "-c", "import signal; signal.pause()"]
     own = worker.pid
+    # The system counts time in ticks: no id comes round within one.
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    later = (int(worker._born) + 2) * tick
+    wait_for("a later tick", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > later)
     with subprocess.Popen(command, start_new_session=True) as other:
         try:
             worker.pid = other.pid

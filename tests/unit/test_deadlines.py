@@ -55,10 +55,43 @@ def test_a_deadline_is_replaced_dropped_and_forgotten_with_its_worker() -> None:
     assert table.take_due(9.0, ALL) == [Deadline(Kind.ITEM, "gw1", "a")]
 
 
-def test_time_that_does_not_count_moves_all_of_them() -> None:
+def test_time_in_which_nobody_looked_does_not_count() -> None:
     table = Deadlines()
-    table.set(Kind.ITEM, 1.0, "gw0", "a")
-    table.set(Kind.STOP, 2.0)
-    table.shift(10.0)
-    assert table.take_due(10.9, ALL) == []
-    assert len(table.take_due(12.0, ALL)) == 2
+    table.look(100.0, 0.0)
+    table.set(Kind.ITEM, 101.0, "gw0", "a")
+    table.set(Kind.STOP, 102.0)
+    # Half a second was meant, ten and a half passed.
+    table.look(110.5, 0.5)
+    blind = [table.blind]
+    assert table.take_due(110.9, ALL) == []
+    table.look(110.9, 0.4)
+    blind.append(table.blind)
+    assert blind == [True, False]
+    assert len(table.take_due(112.0, ALL)) == 2
+
+
+def test_a_look_in_time_or_a_little_late_changes_nothing() -> None:
+    table = Deadlines()
+    table.look(100.0, 0.0)
+    table.set(Kind.STOP, 101.0)
+    table.look(105.0, 5.0)
+    table.look(106.0, 0.1)
+    assert not table.blind
+    assert table.take_due(106.0, ALL) == [Deadline(Kind.STOP)]
+
+
+def test_the_first_look_is_never_late() -> None:
+    table = Deadlines()
+    table.set(Kind.STOP, 5.0)
+    table.look(1000.0, 0.0)
+    assert not table.blind
+    assert len(table.take_due(1000.0, ALL)) == 1
+
+
+def test_who_is_always_late_is_not_always_blind() -> None:
+    table = Deadlines()
+    seen = []
+    for now in range(0, 50, 10):
+        table.look(float(now), 0.0)
+        seen.append(table.blind)
+    assert seen == [False, True, False, True, False]

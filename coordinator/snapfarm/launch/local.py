@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import multiprocess
+import multiprocess.connection
 import multiprocess.process
 
 from snapfarm.errors import LaunchError
@@ -21,6 +22,8 @@ from snapfarm_worker.jobs import WorkerSpec
 #: How long an ended process may take until its exit code can be read, and how often to try it.
 _PATIENCE = 5.0
 _LOOK = 0.002
+#: How long a forkserver may take to tell it, seconds.
+_LAST_WORD = 1.0
 #: Fields of a process's state, counted after its name: its state, and when it began.
 _STATE, _BORN = 0, 19
 
@@ -88,8 +91,15 @@ class LocalWorker:
             self.kill()
             # Not `join`: it waits for a pipe that whatever the worker has forked keeps open.
             deadline = time.monotonic() + _PATIENCE
-            while self._process.exitcode is None and time.monotonic() < deadline:
+            while (
+                self._process.exitcode is None
+                and _stat(self.pid)[_STATE]
+                and time.monotonic() < deadline
+            ):
                 time.sleep(_LOOK)
+            if self._process.exitcode is None:
+                # A forkserver has collected it, and is about to say how it ended.
+                multiprocess.connection.wait([self._process.sentinel], _LAST_WORD)
             self._ended = self._process.exitcode is not None
         code: int | None = self._process.exitcode
         return code

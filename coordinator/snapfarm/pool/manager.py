@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from snapfarm.broadcast import Broadcast, Frames
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher
 from snapfarm.errors import LaunchError, PoolBroken, TaskTimeout, WorkerCrashed
-from snapfarm.farm import Farm, Limits
+from snapfarm.farm import Farm
 from snapfarm.happenings import Died, Overran
 from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
@@ -36,6 +36,7 @@ from snapfarm.pool.statistics import Tally
 from snapfarm.pool.work import Batch, Chunk, Raised
 from snapfarm.report.model import ItemLine
 from snapfarm.store import SnapshotStore
+from snapfarm.timekeeper import Limits
 from snapfarm_worker import wire
 from snapfarm_worker.jobs import TaskJob, WorkerFiles, WorkerSpec
 from snapfarm_worker.parcels import Codec
@@ -477,6 +478,10 @@ class PoolManager:
             words = died.printed.strip()[-_LAST_OUTPUT:]
             doing = died.record.phase.name.lower()
             self._hear(f"{died.cause} ({doing}){': ' + words if words else ''}", worker)
+
+    def not_started(self, worker: str, error: LaunchError) -> None:
+        """Keep why there is no such worker."""
+        self.noticed(worker, str(error))
 
     def printed(self, worker: str, lines: tuple[str, ...]) -> None:
         """Show what tasks print, as if they had run here."""
