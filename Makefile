@@ -29,6 +29,9 @@ PACKAGING := import tomllib, zlib; it = tomllib.load(open("pyproject.toml", "rb"
              print(zlib.crc32(repr([it["build-system"], it["project"]]).encode()))
 STAMP = $(VENV)/.snapfarm-$(shell $(BASE) -c '$(PACKAGING)' 2>/dev/null)
 
+# Half as many more workers than processors: many tests wait for processes that they have started.
+WORKERS := import os; print(max(2, len(os.sched_getaffinity(0)) * 3 // 2))
+
 SOURCES := coordinator worker tests demo
 
 .PHONY: help demo test lint unit tests plain bench real clean setup
@@ -54,7 +57,7 @@ unit: setup  ## the unit tests: seconds
 	$(BIN)/python -m pytest tests/unit
 
 tests: setup  ## all tests and documentation examples, without lint, on a farm
-	$(BIN)/farm run -n auto
+	$(BIN)/farm run -n $$($(BIN)/python -c '$(WORKERS)')
 
 plain: setup  ## the same on one process, so that not only the farm judges the farm
 	$(BIN)/python -m pytest
