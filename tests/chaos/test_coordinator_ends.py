@@ -343,10 +343,10 @@ def test_ctrl_c_at_a_terminal_reaches_workers_that_have_just_been_started(tmp_pa
     with suite.started() as running:
         wait_for(
             "a worker process",
-            lambda: any("spawn_main" in line for line in running.processes().values()),
+            lambda: any("snapfarm_worker.boot" in line for line in running.processes().values()),
         )
         # As a terminal does: to the coordinator and all that has no session of its own yet.
         os.killpg(running.process.pid, signal.SIGINT)
         run = running.wait()
     assert run.exit_code == pytest.ExitCode.INTERRUPTED
-    assert "spawn_main" not in run.output, "a worker's traceback"
+    assert "snapfarm_worker.boot" not in run.output, "a worker's traceback"

@@ -88,7 +88,7 @@ def test_a_worker_of_a_foreign_version_is_refused(tmp_path: Path) -> None:
         {
             # Loaded by the interpreter itself: only worker processes get another version.
             "sitecustomize.py": "import sys\n"
-            "if 'spawn_main' in ' '.join(sys.orig_argv):\n"
+            "if 'snapfarm_worker.boot' in ' '.join(sys.orig_argv):\n"
             "    import snapfarm_worker.wire\n"
             "    snapfarm_worker.wire.PROTOCOL_VERSION = 999\n"
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocess.resource_tracker
+import sys
 
 
 def forget_resource_tracker() -> None:
@@ -11,5 +11,7 @@ def forget_resource_tracker() -> None:
     The farm starts its processes with a descriptor in the tracker's place that leads nowhere. Code
     that uses multiprocess's semaphores or shared memory later shall find a real one.
     """
-    # multiprocess has no public way; None is its own mark for "not running".
-    multiprocess.resource_tracker._resource_tracker._fd = None  # noqa: SLF001
+    tracker = sys.modules.get("multiprocess.resource_tracker")
+    if tracker is not None:
+        # multiprocess has no public way; None is its own mark for "not running".
+        tracker._resource_tracker._fd = None  # noqa: SLF001

@@ -5,20 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import multiprocess
 import multiprocess.connection
+import multiprocess.context
 import multiprocess.process
 
 from snapfarm.errors import LaunchError
 from snapfarm.launch import janitor
-from snapfarm.launch.spawning import without_main
-from snapfarm_worker import agent
+from snapfarm.launch.spawning import booted, without_main
+from snapfarm_worker import agent, boot
 from snapfarm_worker.jobs import WorkerSpec
 
+#: What a spawned worker runs. Its own folder comes last: it is where the coordinator found it.
+_BOOT = (
+    f"import sys; sys.path.append({str(Path(boot.__file__).parents[1])!r}); "
+    "from snapfarm_worker.boot import main; main"
+)
 #: How long an ended process may take until its exit code can be read, and how often to try it.
 _PATIENCE = 5.0
 _LOOK = 0.002
@@ -32,10 +39,9 @@ class LocalWorker:
     """One worker process. The parent of `coordinator/` decides; this only does."""
 
     def __init__(self, spec: WorkerSpec, start_method: str) -> None:
-        context = multiprocess.get_context(start_method)
-        self._process = context.Process(target=agent.main, args=(spec,), name=f"farm-{spec.worker}")
+        self._process, starting = _process(spec, start_method)
         try:
-            with without_main(), _interrupts_held():
+            with starting, _interrupts_held():
                 self._process.start()
         except Exception as error:
             # The system has no room for it, or what a hook put into `workerinput` can't travel.
@@ -119,6 +125,28 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return [""] * (_BORN + 1)
+
+
+class _SpawnedWorker(multiprocess.context.SpawnProcess):  # type: ignore[misc]  # it has no types
+    """A process whose pickle is the worker's specification alone."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        super().__init__(name=f"farm-{spec.worker}")
+        self._spec = spec
+
+    def __reduce__(self) -> tuple[Callable[[WorkerSpec], WorkerSpec], tuple[WorkerSpec]]:
+        return boot.received, (self._spec,)
+
+
+def _process(
+    spec: WorkerSpec, start_method: str
+) -> tuple[multiprocess.process.BaseProcess, contextlib.AbstractContextManager[None]]:
+    """Return a worker's process, and the context to start it in."""
+    if start_method == "spawn" and not getattr(sys, "frozen", False):
+        return _SpawnedWorker(spec), booted(_BOOT)
+    context = multiprocess.get_context(start_method)
+    process = context.Process(target=agent.main, args=(spec,), name=f"farm-{spec.worker}")
+    return process, without_main()
 
 
 @contextlib.contextmanager

@@ -62,3 +62,33 @@ def _without_tracker() -> Iterator[None]:
     finally:
         tracker.getfd = original
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def booted(program: str) -> Iterator[None]:
+    """Within this context, spawned processes run `program`, which gets the pipe's descriptor.
+
+    What they read from it is a plain dict with `sys_path`, `sys_argv` and `dir`, then the process
+    object. Takes the lock of `without_main`, which does not go with it.
+    """
+    with _LOCK:
+        spawn = multiprocess.spawn
+        original_line, original_data = spawn.get_command_line, spawn.get_preparation_data
+
+        def get_command_line(**kwds: object) -> list[str]:
+            line: list[str] = original_line(**kwds)
+            line[line.index("-c") + 1] = f"{program}({kwds['pipe_handle']})"
+            return line
+
+        def get_preparation_data(name: str) -> _PreparationData:
+            data = original_data(name)
+            return {key: data[key] for key in ("sys_path", "sys_argv", "dir")}
+
+        spawn.get_command_line = get_command_line
+        spawn.get_preparation_data = get_preparation_data
+        try:
+            with _without_tracker():
+                yield
+        finally:
+            spawn.get_command_line = original_line
+            spawn.get_preparation_data = original_data
