@@ -84,10 +84,18 @@ def test_a_task_that_ends_its_process_is_told_with_its_last_words(pool: WorkerPo
     assert isinstance(pool.submit(lambda conn: sys.exit(4)).exception(LIMIT), SystemExit)
 
 
+@pytest.fixture(scope="module")
+def single() -> Iterator[WorkerPool]:
+    """A pool whose workers run one call at a time: nobody dies beside another."""
+    with WorkerPool(golden(), 2, 1) as running:
+        yield running
+
+
 @pytest.mark.parametrize("chunksize", [1, 7, 20])
 def test_of_a_chunk_only_the_call_that_killed_its_worker_fails(
-    pool: WorkerPool, chunksize: int
+    single: WorkerPool, chunksize: int
 ) -> None:
+    pool = single
     before = pool.statistics()
     results = pool.map(die_at, range(20), [9] * 20, chunksize=chunksize)
     found: list[int] = []
