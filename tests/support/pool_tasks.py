@@ -87,6 +87,12 @@ def hold(conn: sqlite3.Connection, folder: str, name: str = "held") -> str:
     return name
 
 
+def stick(conn: sqlite3.Connection) -> None:
+    """Wait for nothing; its stack stays the same while it is being written."""
+    del conn
+    threading.Event().wait(300)
+
+
 def outlast(conn: sqlite3.Connection, value: int, late: int) -> int:
     """Return the value; the late one not before the farm has asked for stacks."""
     while value == late:
