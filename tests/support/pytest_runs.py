@@ -35,6 +35,9 @@ WAYS: dict[str, tuple[str, ...]] = {
     "command": (sys.executable, "-m", "snapfarm.cli", "run", "-n", "2", "-p", "no:xdist"),
 }
 
+#: From Python 3.12 on a fork beside threads is worth a warning, and what is printed is compared.
+_FORKS = sys.version_info < (3, 12)
+
 _SUMMARY = re.compile(r"^=* ?((?:\d+ [a-z ]+(?:, |(?= in )))+|no tests ran)(?: in .*)?=*$")
 _SHORT = re.compile(r"(FAILED|ERROR|SKIPPED|XFAIL|XPASS|PASSED|SUB[A-Z]+)(\[| |\()")
 
@@ -155,7 +158,7 @@ class Runs:
                     **clean_environment(),
                     "TRACE": str(results / "trace"),
                     # As in `support.suite`: half the price. The command's workers are spawned.
-                    **({} if way == "command" else {"FARM_START_METHOD": "fork"}),
+                    **({} if way == "command" or not _FORKS else {"FARM_START_METHOD": "fork"}),
                     **(env or {}),
                 },
             )

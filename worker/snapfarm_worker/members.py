@@ -357,6 +357,8 @@ class RingConnection(sqlite3.Connection):
         if _collecting:
             with contextlib.suppress(sqlite3.Error):  # another thread's
                 sqlite3.Connection.close(self)
+        elif _finalize is not None:
+            _finalize(self)
 
     def close(self) -> None:
         """Close the connection; an unfinished cursor that lives on keeps its locks, though."""
@@ -372,6 +374,10 @@ _execute = sqlite3.Cursor.execute
 _executemany = sqlite3.Cursor.executemany
 _executescript = sqlite3.Cursor.executescript
 _cursor = sqlite3.Connection.cursor
+#: From Python 3.13 on a connection that is freed is closed here, and not where its memory goes.
+_finalize: Callable[[sqlite3.Connection], None] | None = getattr(
+    sqlite3.Connection, "__del__", None
+)
 
 
 def blend(theirs: type) -> type:
