@@ -353,12 +353,13 @@ class RingConnection(sqlite3.Connection):
             self.farm_member.traced = trace_callback is not None
 
     def __del__(self) -> None:
-        """Close, if it is us who collect garbage: the watcher reports it, Python need not warn."""
-        if _collecting:
-            with contextlib.suppress(sqlite3.Error):  # another thread's
+        """Close, since the watcher reports it, and Python need not warn."""
+        if _collecting or _finalize is not None:
+            try:
                 sqlite3.Connection.close(self)
-        elif _finalize is not None:
-            _finalize(self)
+            except sqlite3.Error:  # another thread's
+                if _finalize is not None:
+                    _finalize(self)
 
     def close(self) -> None:
         """Close the connection; an unfinished cursor that lives on keeps its locks, though."""
