@@ -10,7 +10,6 @@ user's (see `blend`), so that only SQLite's own work is repeated, never the user
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import sqlite3
