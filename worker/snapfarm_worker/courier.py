@@ -11,10 +11,13 @@ import contextlib
 import ctypes
 import mmap
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from snapfarm_worker.errors import RingError, SnapshotError
 from snapfarm_worker.snapshot import Manifest, Snapshot
+
+_T = TypeVar("_T")
 
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD = -1
@@ -134,6 +137,13 @@ class Courier:
                 f"schema objects instead of {self.manifest.size} and {self._objects}: please "
                 "report it"
             )
+
+    def ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Return the answer to a question about the image; None where it can't be asked."""
+        try:
+            return question(self._source)
+        except sqlite3.DatabaseError:
+            return None
 
     def columns(self) -> dict[str, frozenset[str]]:
         """Return the columns of each table of the image, all names in lower case."""

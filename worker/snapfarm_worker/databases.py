@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from snapfarm_worker import connections
-from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.anomaly import Anomaly, Level
 from snapfarm_worker.engines import sqlalchemy_url
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.members import member_of
@@ -50,13 +50,19 @@ class Databases:
     """The rings by name of their database. While it is open, `sqlite3.connect` knows them."""
 
     def __init__(
-        self, *, policy: ResetPolicy, sensors: bool, findings: Findings | None = None
+        self, *, policy: ResetPolicy, sensors: Level | bool, findings: Findings | None = None
     ) -> None:
+        """Begin without rings. `sensors` is how much is watched; True means all."""
+        level = (
+            Level(sensors) if isinstance(sensors, str) else (Level.FULL if sensors else Level.OFF)
+        )
         self.policy = policy
         self._rings: dict[str, Ring] = {}
         self._policies: dict[str, ResetPolicy] = {}
-        self._sensors = Sensors(findings) if sensors else None
+        self._sensors = Sensors(findings, level=level) if level is not Level.OFF else None
         self._wide_fixtures = 0
+        #: Whether the present test has failed.
+        self._failed = False
         self._open = True
 
     def add(self, ring: Ring, *, policy: ResetPolicy | None = None) -> None:
@@ -122,12 +128,25 @@ class Databases:
         """Where the sensors' observations are collected; None without sensors."""
         return self._sensors.findings if self._sensors is not None else None
 
-    def begin_test(self, test: str) -> None:
-        """A test begins: what holds locks already is not its doing."""
+    def begin_test(self, test: str, policy: ResetPolicy | None = None) -> None:
+        """A test begins: what holds locks already is not its doing.
+
+        `policy` is the test's own, before the database's and the suite's.
+        """
+        self._failed = False
         for ring in self._rings.values():
             ring.mark()
         if self._sensors is not None:
-            self._sensors.begin(test)
+            self._sensors.begin(
+                test, lambda name: self._policy(name, policy) is not ResetPolicy.TEST
+            )
+
+    def test_failed(self) -> None:
+        """The test that runs has failed: what it leaves behind is no surprise."""
+        self._failed = True
+
+    def _policy(self, name: str, own: ResetPolicy | None) -> ResetPolicy:
+        return own or self._policies.get(name, self.policy)
 
     def anomalies(self) -> tuple[Anomaly, ...]:
         """Return what was observed so far in the test that runs."""
@@ -140,19 +159,25 @@ class Databases:
         """
         resets: dict[str, ResetOutcome] = {}
         for name, ring in self._rings.items():
+            if self._sensors is not None and (ring.is_open or ring.fate()):
+                self._sensors.scan(ring)
             if not ring.is_open:
                 continue
-            if self._sensors is not None:
-                self._sensors.scan(ring)
-            if boundary in _DUE[policy or self._policies.get(name, self.policy)]:
+            self._observe_residue(ring)
+            if boundary in _DUE[self._policy(name, policy)]:
                 resets[name], blockers = ring.reset_naming()
                 if self._sensors is not None:
                     retired = resets[name].tier == "retired"
                     self._sensors.blocked(ring, blockers, retired=retired)
+                    self._sensors.was_reset(ring)
             else:
                 ring.leave()
         anomalies = self._sensors.finish() if self._sensors is not None else ()
         return TestDatabases(anomalies, resets)
+
+    def _observe_residue(self, ring: Ring) -> None:
+        if self._sensors is not None:
+            self._sensors.residue(ring, passed=not self._failed)
 
     @contextmanager
     def wide_fixture(self) -> Iterator[None]:
@@ -168,6 +193,20 @@ class Databases:
             for name, ring in self._rings.items():
                 if ring.is_open:
                     ring.adopt(before.get(name, frozenset()))
+                    if self._sensors is not None:
+                        self._sensors.accept(ring)
+
+    def begin_wide_teardown(self) -> None:
+        """A fixture that outlives the test is torn down: what was left before is the test's."""
+        for ring in self._rings.values():
+            if ring.is_open:
+                self._observe_residue(ring)
+
+    def end_wide_teardown(self) -> None:
+        """It was torn down: what it has changed meanwhile is not the test's."""
+        for ring in self._rings.values():
+            if ring.is_open and self._sensors is not None:
+                self._sensors.accept(ring)
 
     def open_fixture(self, ring: Ring) -> sqlite3.Connection:
         """Return a connection that `close_fixture` will end."""
@@ -211,6 +250,8 @@ class Databases:
         if not self._open:
             return
         self._open = False
+        if self._sensors is not None:
+            self._sensors.close()
         for ring in self._rings.values():
             ring.close()
         if self._rings:

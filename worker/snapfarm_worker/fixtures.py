@@ -130,7 +130,7 @@ class DatabasePlugin:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin an attempt at an item."""
-        self.databases.begin_test(item.nodeid)
+        self.databases.begin_test(item.nodeid, _policy_of(item))
         return (yield)
 
     # Inside of all wrappers: whose setup did not begin may fail in teardown, pytest's own included.
@@ -160,6 +160,8 @@ class DatabasePlugin:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add what was observed to the reports that people read."""
         report = yield
+        if report.failed:
+            self.databases.test_failed()
         if report.when == "teardown":
             found = tuple(self._of_item.get(item.nodeid, ()))
         else:
@@ -175,15 +177,16 @@ class DatabasePlugin:
         """Keep what wider fixtures open and begin apart from what the test does."""
         if fixturedef.scope == "function" or not self.databases.names:
             return (yield)
-        with self.databases.wide_fixture():
-            return (yield)
+        # Finalizers are called in the reverse order: this one after the fixture's own.
+        fixturedef.addfinalizer(self.databases.end_wide_teardown)
+        try:
+            with self.databases.wide_fixture():
+                return (yield)
+        finally:
+            fixturedef.addfinalizer(self.databases.begin_wide_teardown)
 
     def _end(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        try:
-            policy = read_marks(item).reset
-        except MarkError:
-            policy = None
-        ended = self.databases.end_test(item.nodeid, policy, _boundary(item, nextitem))
+        ended = self.databases.end_test(item.nodeid, _policy_of(item), _boundary(item, nextitem))
         self.anomalies.extend(ended.anomalies)
         if ended.anomalies:
             self._of_item.setdefault(item.nodeid, []).extend(ended.anomalies)
@@ -298,8 +301,16 @@ def told(anomaly: Anomaly) -> str:
     if anomaly.sql:
         lines.append(f"  sql: {anomaly.sql}")
     lines += [f"  at {frame}" for frame in anomaly.stack]
+    lines += [f"  {line}" for line in anomaly.evidence]
     lines.append(f"  {anomaly.remedy}")
     return "\n".join(lines)
+
+
+def _policy_of(item: pytest.Item) -> ResetPolicy | None:
+    try:
+        return read_marks(item).reset
+    except MarkError:
+        return None
 
 
 def _marks_of(request: pytest.FixtureRequest) -> FarmMark:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from snapfarm_worker import patience
+from snapfarm_worker.notes import Notes
 from snapfarm_worker.stacks import Frame, shown
 
 if TYPE_CHECKING:
@@ -37,8 +38,16 @@ class Watcher(Protocol):
     def dropped(self, member: Member) -> None:
         """A connection was freed that nobody had closed; called at any moment."""
 
-    def executed(self, conn: RingConnection, member: Member, sql: str) -> None:
+    def executed(
+        self, cursor: sqlite3.Cursor, member: Member, sql: str, *, script: bool = False
+    ) -> None:
         """A statement succeeded on a connection that is on alert."""
+
+    def ended(self, conn: RingConnection, member: Member, *, committed: bool) -> None:
+        """A connection that is on alert committed or rolled back through a method of its own."""
+
+    def closing(self, conn: RingConnection, member: Member) -> None:
+        """A connection that is on alert is about to be closed."""
 
     def failed(self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error) -> None:
         """An error is about to reach the caller."""
@@ -75,8 +84,8 @@ class Member:
 
     __slots__ = (
         "alert", "authorizer", "autocommit", "closed", "explicit", "fixture", "generation", "home",
-        "left", "memo", "opened", "patient", "pooled", "probed", "quiet", "recorded", "ref",
-        "removed", "test", "thread", "thread_id", "timeout", "traced", "watcher", "wide",
+        "left", "notes", "opened", "patient", "pooled", "quiet", "ref", "test", "thread",
+        "thread_id", "timeout", "traced", "tracer", "watcher", "wide",
     )  # fmt: skip
 
     def __init__(self, home: Home | None, *, patient: bool, timeout: float) -> None:
@@ -119,11 +128,10 @@ class Member:
         self.explicit = False
         #: A statement of the watcher's own runs, which the user's authorizer must not see.
         self.quiet = False
-        # The rest belongs to the watcher, and matters once the connection has left.
-        self.recorded: set[str] = set()
-        self.removed: set[str] = set()
-        self.probed: dict[str, bool] = {}
-        self.memo: dict[str, frozenset[str]] = {}
+        #: The user's own trace callback.
+        self.tracer: Callable[[str], object] | None = None
+        #: What the watcher remembers.
+        self.notes = Notes()
 
     @property
     def where(self) -> str:
@@ -159,6 +167,8 @@ class RingCursor(sqlite3.Cursor):
     _rows_before = 0
     #: A reset closed it with rows left to fetch. These are gone; it can be used for other ones.
     farm_ended = False
+    #: What it executed last and where, if a watcher has noted it.
+    farm_asked: tuple[str, tuple[Frame, ...]] = ("", ())
 
     @property
     def rowcount(self) -> int:
@@ -184,8 +194,8 @@ class RingCursor(sqlite3.Cursor):
             member = self.connection.farm_member  # type: ignore[attr-defined]
         except AttributeError:
             return self
-        if member.alert:
-            member.watcher.executed(self.connection, member, sql)
+        if member.alert and member.watcher is not None:
+            member.watcher.executed(self, member, sql)
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> Self:
@@ -211,7 +221,7 @@ class RingCursor(sqlite3.Cursor):
                 _tell(self, sql, error)
                 raise
         if member.alert and member.watcher is not None:
-            member.watcher.executed(_ours(self), member, sql)
+            member.watcher.executed(self, member, sql)
         return self
 
     def executescript(self, sql_script: str, /) -> Self:
@@ -227,7 +237,7 @@ class RingCursor(sqlite3.Cursor):
             _tell(self, sql_script, error)
             raise
         if member.alert and member.watcher is not None:
-            member.watcher.executed(_ours(self), member, sql_script)
+            member.watcher.executed(self, member, sql_script, script=True)
         return self
 
     def _revived(self) -> bool:
@@ -279,7 +289,7 @@ class RingConnection(sqlite3.Connection):
                 raise
         member = self.farm_member
         if member.alert and member.watcher is not None:
-            member.watcher.executed(self, member, sql)
+            member.watcher.executed(cursor, member, sql)
         return cursor
 
     def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> sqlite3.Cursor:
@@ -297,12 +307,12 @@ class RingConnection(sqlite3.Connection):
         except sqlite3.OperationalError as error:
             _tell_of(self, "COMMIT", error)
             raise
-        self.farm_member.explicit = False
+        _tell_end(self, committed=True)
 
     def rollback(self) -> None:
         """Roll back."""
         super().rollback()
-        self.farm_member.explicit = False
+        _tell_end(self, committed=False)
 
     def __exit__(
         self,
@@ -312,13 +322,15 @@ class RingConnection(sqlite3.Connection):
         /,
     ) -> Literal[False]:
         """Commit, or roll back after an exception; the connection stays open."""
-        self.farm_member.explicit = False
         try:
-            return super().__exit__(type, value, traceback)
+            done = super().__exit__(type, value, traceback)
         except sqlite3.OperationalError as error:
+            self.farm_member.explicit = False
             if error is not value:
                 _tell_of(self, "COMMIT", error)
             raise
+        _tell_end(self, committed=type is None)
+        return done
 
     if not TYPE_CHECKING:
 
@@ -340,16 +352,18 @@ class RingConnection(sqlite3.Connection):
 
         def set_authorizer(self, authorizer_callback):
             """Set the user's authorizer; a watcher that has its own calls it."""
-            self.farm_member.authorizer = authorizer_callback
-            if self.farm_member.left and self.farm_member.watcher is not None:
-                self.farm_member.watcher.authorize(self, self.farm_member)
+            member = self.farm_member
+            member.authorizer = authorizer_callback
+            if member.notes.authorized and member.watcher is not None:
+                member.watcher.authorize(self, member)
             else:
                 super().set_authorizer(authorizer_callback)
 
         def set_trace_callback(self, trace_callback):
-            """Set the user's trace callback."""
+            """Set the user's trace callback, which sees no statement of a watcher's."""
             super().set_trace_callback(trace_callback)
             self.farm_member.traced = trace_callback is not None
+            self.farm_member.tracer = trace_callback
 
     def __del__(self) -> None:
         """Close, since the watcher reports it, and Python need not warn."""
@@ -362,8 +376,10 @@ class RingConnection(sqlite3.Connection):
 
     def close(self) -> None:
         """Close the connection; an unfinished cursor that lives on keeps its locks, though."""
-        super().close()
         member = self.farm_member
+        if member.alert and not member.closed and member.watcher is not None:
+            member.watcher.closing(self, member)
+        super().close()
         if not member.closed:
             member.closed = True
             if member.home is not None:
@@ -460,6 +476,14 @@ def _tell(cursor: sqlite3.Cursor, sql: str, error: sqlite3.Error) -> None:
 def _tell_of(conn: RingConnection, sql: str, error: sqlite3.Error) -> None:
     if conn.farm_member.watcher is not None:
         conn.farm_member.watcher.failed(conn, conn.farm_member, sql, error)
+
+
+def _tell_end(conn: RingConnection, *, committed: bool) -> None:
+    """Tell the watcher that a transaction, if there was one, is over."""
+    member = conn.farm_member
+    member.explicit = False
+    if member.alert and member.watcher is not None:
+        member.watcher.ended(conn, member, committed=committed)
 
 
 def _patiently(conn: RingConnection, operation: Callable[[], _T]) -> _T:

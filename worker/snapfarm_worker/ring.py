@@ -18,7 +18,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from snapfarm_worker import connections
 from snapfarm_worker.blockers import Blocker, Spared, present
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = ["ResetOutcome", "ResetPolicy", "Ring", "RingKind", "check_support"]
+
+
+_T = TypeVar("_T")
 
 
 class _State(enum.Enum):
@@ -152,6 +155,16 @@ class Ring:
         return self._state is _State.OPEN
 
     @property
+    def is_known(self) -> bool:
+        """Whether the manifest is there without restoring anything now."""
+        return self._manifest is not None
+
+    @property
+    def key(self) -> str:
+        """The part of the URI that names this ring and no other."""
+        return self._key
+
+    @property
     def patient(self) -> bool:
         """Whether members must wait for locks themselves."""
         return self.kind is RingKind.SHARED_CACHE
@@ -262,6 +275,23 @@ class Ring:
         """Return the number that changes with each change of the schema; None while locked."""
         with self._lock:
             return self._sentinel.schema_version() if self._sentinel is not None else None
+
+    def ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Ask the sentinel's connection; None without one, or where it can't tell just now."""
+        with self._lock:
+            return self._sentinel.ask(question) if self._sentinel is not None else None
+
+    def ask_baseline(self, question: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Ask the state that the ring is reset to; None where that is not kept."""
+        with self._lock:
+            return self._courier.ask(question) if self._courier is not None else None
+
+    def fate(self) -> str:
+        """Tell what became of the connection that keeps the database alive; "" if all is well."""
+        if self._state is _State.CLOSED:
+            return "the ring was closed"
+        with self._lock:
+            return self._sentinel.fate() if self._sentinel is not None else ""
 
     def golden_columns(self) -> dict[str, frozenset[str]]:
         """Return the columns of each golden table in lower case; empty if the image is gone."""
