@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import ParamSpec, Protocol, TypeVar
 
-from snapfarm_worker.stacks import Frame, place
+from snapfarm_worker.stacks import Frame, callers, place
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -35,7 +35,7 @@ class Observer(Protocol):
     """What is told of threads and processes; nothing that it does may raise."""
 
     def thread_started(self, thread: threading.Thread, frames: tuple[Frame, ...]) -> None:
-        """A thread is about to start."""
+        """A thread is about to start; without frames no code of the project's has to do with it."""
 
     def process_started(self, command: str, given: tuple[str, ...]) -> None:
         """A process is about to start, other than by fork; `given` are its new texts."""
@@ -102,7 +102,8 @@ def _start(original: Callable[_P, _T]) -> Callable[_P, _T]:
     def start(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         thread = args[0] if args else None
         if isinstance(thread, threading.Thread):
-            frames = place()
+            # A pool ends the threads of its connections when it wants to.
+            frames = () if callers()[1] else place()
             _told(_everybody(), lambda observer: observer.thread_started(thread, frames))
         return original(*args, **kwargs)
 
