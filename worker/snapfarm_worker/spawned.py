@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import ParamSpec, Protocol, TypeVar
 
-from snapfarm_worker.stacks import Frame, callers, place
+from snapfarm_worker.stacks import Frame, place
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 #: A pipe takes so many bytes in one piece, whoever else writes.
 _LINE = 4000
 _SHOWN = 200
+_SQLALCHEMY = f"{os.sep}sqlalchemy{os.sep}"
 
 
 class Observer(Protocol):
@@ -102,8 +103,8 @@ def _start(original: Callable[_P, _T]) -> Callable[_P, _T]:
     def start(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         thread = args[0] if args else None
         if isinstance(thread, threading.Thread):
-            # A pool ends the threads of its connections when it wants to.
-            frames = () if callers()[1] else place()
+            # A pool of SQLAlchemy's ends the threads of its connections when it wants to.
+            frames = place(unless=_SQLALCHEMY)
             _told(_everybody(), lambda observer: observer.thread_started(thread, frames))
         return original(*args, **kwargs)
 

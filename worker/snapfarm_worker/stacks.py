@@ -62,10 +62,10 @@ def callers() -> tuple[tuple[Frame, ...], bool]:
     return tuple(ours or others), pooled
 
 
-def place() -> tuple[Frame, ...]:
+def place(*, unless: str = "") -> tuple[Frame, ...]:
     """Return the innermost frames of the project's own code that follow one another, if any.
 
-    Much cheaper than `callers()`, since it stops where the project's code was called from outside.
+    None are returned if a file whose path has `unless` in it is further inside. Much cheaper than `callers()`, since it stops where the project's code was called from outside.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # as above
     ours: list[Frame] = []
@@ -78,7 +78,7 @@ def place() -> tuple[Frame, ...]:
             known = _files[code.co_filename] = _classify(code.co_filename)
         if known[0]:
             ours.append((code.co_filename, frame.f_lineno, code.co_name))
-        elif ours:
+        elif ours or (unless and unless in code.co_filename):
             break
         frame = frame.f_back
     return tuple(ours)
