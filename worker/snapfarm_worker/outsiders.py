@@ -10,9 +10,19 @@ import contextlib
 import difflib
 import os
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from snapfarm_worker.members import Member, Watcher
+from snapfarm_worker.anomaly import AnomalyKind, Severity
+from snapfarm_worker.members import Member, RingConnection, Watcher
+from snapfarm_worker.questions import ask, explained, missing_name
+from snapfarm_worker.statements import Word
+from snapfarm_worker.tables import Tables, report_vanished
+
+if TYPE_CHECKING:
+    from snapfarm_worker.findings import Findings
+    from snapfarm_worker.inventory import RingWatch
+    from snapfarm_worker.transactions import Transactions
 
 #: From here on, two names are one and a mistake.
 _SIMILAR = 0.8
@@ -46,6 +56,115 @@ class Outside:
     def members(self) -> list[Member]:
         """Return nobody: these connections are not kept track of."""
         return []
+
+
+class Outsiders:
+    """Looks at connections to no ring."""
+
+    def __init__(
+        self,
+        findings: Findings,
+        watcher: Watcher,
+        watches: Mapping[str, RingWatch],
+        tables: Tables,
+        transactions: Transactions,
+    ) -> None:
+        self._findings = findings
+        self._watcher = watcher
+        self._watches = watches
+        self._tables = tables
+        self._transactions = transactions
+        #: Names of databases outside of which something was reported.
+        self._accused: set[str] = set()
+
+    def begin(self) -> None:
+        """A test begins."""
+        self._accused.clear()
+
+    def joined(self, outside: Outside, member: Member) -> None:
+        """A connection was opened."""
+        member.alert = bool(outside.ring) or outside.name in self._accused
+
+    def recognize(self, database: object) -> Outside | None:
+        """Return the outside that a database name means; None for one that is left alone."""
+        rings = [(name, watch.ring.uri) for name, watch in self._watches.items()]
+        return recognized(database, rings, self._watcher)
+
+    def failed(self, conn: RingConnection, member: Member, sql: str, message: str) -> None:
+        """A statement failed, since something is missing."""
+        outside = member.home
+        names = missing_name(message)
+        if not isinstance(outside, Outside) or names is None or names[1] or member.left:
+            return
+        table = names[0].lower()
+        has_tables = ask(conn, "SELECT count(*) FROM sqlite_schema")
+        if has_tables and not outside.ring:
+            return  # a database of the program's own
+        self._report(outside, member, sql, table)
+
+    def executed(self, conn: RingConnection, member: Member, sql: str, word: Word) -> None:
+        """A statement succeeded on a connection that is of interest."""
+        outside = member.home
+        if not isinstance(outside, Outside):
+            return
+        if outside.ring and word in (Word.READ, Word.WRITE):
+            if not member.notes.authorized:
+                self._tables.authorize(conn, member)
+            facts = explained(conn, sql)
+            for table in facts.writes if word is Word.WRITE else facts.reads | facts.unsure:
+                if self._golden(table, outside.ring) is None:
+                    continue
+                if word is Word.WRITE:
+                    self._transactions.lost(member, sql, table)
+                else:
+                    self._report(outside, member, sql, table)
+        elif word in (Word.SCHEMA, Word.SCRIPT) and not outside.ring:
+            self._withdraw(conn, outside, member)
+
+    def _report(self, outside: Outside, member: Member, sql: str, table: str) -> None:
+        watch = self._golden(table, outside.ring)
+        if watch is None:
+            return
+        if outside.ring and not outside.misspelt and (fate := watch.ring.fate()):
+            report_vanished(self._findings, watch.ring.database, fate, sql=sql, table=table)
+            return
+        # Whoever makes the table now has only looked whether it was there.
+        member.alert = True
+        self._accused.add(outside.name)
+        what = {":memory:": "a new in-memory database", "": "a new temporary database"}.get(
+            outside.name,
+            f"{outside.name!r}, which is {'nearly ' if outside.misspelt else ''}"
+            f"{'a ring' if outside.ring else 'another database'}",
+        )
+        rows = watch.baseline_rows(table)
+        self._findings.add(
+            AnomalyKind.WRONG_DATABASE,
+            Severity.ERROR,
+            watch.ring.database,
+            f"table {table!r} was asked of {what}; the golden database has it, with {rows} rows",
+            same=(outside.name if outside.shared else member, table),
+            sql=sql,
+            table=table,
+            evidence=(f"the connection was {member.where}", f"the ring is {watch.ring.uri}"),
+        )
+
+    def _withdraw(self, conn: RingConnection, outside: Outside, member: Member) -> None:
+        for watch in self._watches.values():
+            for known in watch.baseline.tables:
+                table = known.name.lower()
+                key = (outside.name if outside.shared else member, table)
+                asked = "SELECT count(*) FROM sqlite_schema WHERE lower(name) = lower(?)"
+                if ask(conn, asked, table):
+                    database = watch.ring.database
+                    self._findings.withdraw(AnomalyKind.WRONG_DATABASE, database, *key)
+
+    def _golden(self, table: str, database: str) -> RingWatch | None:
+        """Return the ring whose baseline has a table, the named one first."""
+        watches = sorted(self._watches.items(), key=lambda item: item[0] != database)
+        for _, watch in watches:
+            if watch.ring.is_known and any(table == t.name.lower() for t in watch.baseline.tables):
+                return watch
+        return None
 
 
 def recognized(

@@ -7,8 +7,8 @@ each means, docs/sensors.md what counts as proof. Here is who looks for what:
     tables         empty-table-read, missing-table, ring-vanished
     transactions   lock-error, dirty-read, lost-write
     inventory      leaked-write, schema-change, snapshot-mismatch
-    outsiders      which connections to no ring are of interest
-    spawned        sees threads and processes
+    outsiders      wrong-database
+    offspring      leaked-thread, foreign-process
     sensors        the rest, and the course of a test
 """
 
@@ -21,20 +21,20 @@ import logging
 import sqlite3
 import threading
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
-from snapfarm_worker import connections, spawned
+from snapfarm_worker import connections
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Level, Severity
 from snapfarm_worker.blockers import Blocker, in_transaction
 from snapfarm_worker.findings import Findings
 from snapfarm_worker.inventory import RingWatch, differences
 from snapfarm_worker.members import Member, RingConnection, collect
-from snapfarm_worker.outsiders import Outside, recognized
-from snapfarm_worker.questions import ask, explained, left_unseen, missing_name
+from snapfarm_worker.offspring import Offspring
+from snapfarm_worker.outsiders import Outside, Outsiders
+from snapfarm_worker.questions import left_unseen
 from snapfarm_worker.ringkind import RingKind
-from snapfarm_worker.stacks import Frame, shown
+from snapfarm_worker.stacks import shown
 from snapfarm_worker.statements import Word, word_of
 from snapfarm_worker.tables import Tables, report_vanished
 from snapfarm_worker.transactions import Transactions
@@ -46,8 +46,6 @@ _MEMO_LIMIT = 1000
 _LISTED = 5
 #: At most so many connections are asked for their file when a test ends.
 _ASKED = 50
-#: Seconds that a thread which is about to end gets, once.
-_GRACE = 0.01
 
 _P = ParamSpec("_P")
 _log = logging.getLogger("snapfarm")
@@ -76,8 +74,6 @@ class Sensors:
     def __init__(self, findings: Findings | None = None, *, level: Level = Level.FULL) -> None:
         self.findings = Findings() if findings is None else findings
         self.level = level
-        #: Whether a fixture that outlives the test is being set up.
-        self.in_wide_fixture = False
         #: Names of the sensors that failed.
         self.off: set[str] = set()
         #: Members that were freed without close(); the garbage collector adds to it at any moment.
@@ -88,23 +84,27 @@ class Sensors:
         self._previous = ""
         #: Rings that were not compared with their manifest yet.
         self._unverified: list[Ring] = []
-        #: Threads that the present test has started, with the place.
-        self._threads: weakref.WeakKeyDictionary[threading.Thread, tuple[Frame, ...]] = (
-            weakref.WeakKeyDictionary()
+        self._offspring = Offspring(self.findings, self._watches)
+        self._outsiders = Outsiders(
+            self.findings, self, self._watches, self._tables, self._transactions
         )
-        self._mailbox = spawned.Mailbox()
-        #: Whether this process was forked from the one that has the rings.
-        self._is_child = False
         #: Rings whose database was destroyed in the present test.
         self._vanished: set[str] = set()
-        #: Names of databases outside, of which something was reported.
-        self._accused: set[str] = set()
+
+    @property
+    def in_wide_fixture(self) -> bool:
+        """Whether a fixture that outlives the test is being set up."""
+        return self._offspring.in_wide_fixture
+
+    @in_wide_fixture.setter
+    def in_wide_fixture(self, now: bool) -> None:
+        self._offspring.in_wide_fixture = now
 
     def watch(self, ring: Ring) -> None:
         """Begin to watch a ring, which has no member yet."""
         if not self._watches:
             connections.watch_others(self._outside)
-            spawned.observe(self)
+            self._offspring.open()
         self._watches[ring.database] = RingWatch(ring)
         self._unverified.append(ring)
         ring.watcher = self
@@ -113,8 +113,7 @@ class Sensors:
         """Watch no more."""
         if self._watches:
             connections.ignore_others(self._outside)
-            spawned.ignore(self)
-        self._mailbox.close()
+            self._offspring.close()
 
     def switch_off(self, name: str, error: Exception) -> None:
         """Never call a sensor again that has failed; say so once."""
@@ -134,10 +133,9 @@ class Sensors:
         """A test begins; `wide(database)` tells whether what it commits is left to later ones."""
         self.findings.begin(test)
         self._dropped.clear()
-        self._threads.clear()
-        self._accused.clear()
+        self._offspring.begin()
+        self._outsiders.begin()
         self._vanished.clear()
-        self._is_child = False
         self._begin(wide)
 
     @_guarded
@@ -173,20 +171,7 @@ class Sensors:
 
     @_guarded
     def _look_at_others(self) -> None:
-        self._report_threads()
-        for note in self._mailbox.take():
-            self.findings.add(
-                AnomalyKind.FOREIGN_PROCESS,
-                Severity.ERROR,
-                note["database"],
-                f"process {note['pid']}, forked by {note['test'] or 'code outside of tests'}, "
-                f"{note['what']}: what it writes is seen by nobody else",
-                same=(note["pid"],),
-                thread=note["thread"],
-                sql=note["sql"],
-                stack=tuple(note["stack"].splitlines()),
-                evidence=(f"its command: {note['argv']}",),
-            )
+        self._offspring.report()
 
     @_guarded
     def scan(self, ring: Ring) -> None:
@@ -306,13 +291,14 @@ class Sensors:
 
     def _join(self, member: Member) -> None:
         if isinstance(member.home, Outside):
-            outside = member.home
-            member.alert = bool(outside.ring) or outside.name in self._accused
+            self._outsiders.joined(member.home, member)
             return
         watch = member.notes.watch = self._watches.get(_database(member))
         member.alert = self.level is Level.FULL or bool(self._transactions.refused)
-        if self._is_child:
-            self._tell_parent(member, f"opened the ring of database {_database(member)!r}")
+        if self._offspring.is_child:
+            self._offspring.tell_parent(
+                member, f"opened the ring of database {_database(member)!r}"
+            )
         conn = member.ref()
         if watch is not None and watch.wide and conn is not None:
             self._tables.authorize(conn, member)
@@ -358,13 +344,13 @@ class Sensors:
     def _look(self, cursor: sqlite3.Cursor, member: Member, sql: str, word: Word) -> None:
         notes = member.notes
         watch = notes.watch
-        if self._is_child:
-            if watch is not None and not notes.forked:
-                notes.forked = True
-                self._tell_parent(member, "used a connection that was opened before the fork", sql)
+        if self._offspring.is_child:
+            if watch is not None:
+                what = "used a connection that was opened before the fork"
+                self._offspring.tell_parent(member, what, sql)
             return
         if watch is None:
-            self._look_outside(cursor, member, sql, word)
+            self._outsiders.executed(_conn(cursor), member, sql, word)
             return
         self._transactions.follow(cursor, member, sql, word)
         if word is Word.READ and not (watch.suspicious or notes.suspicious or notes.authorized):
@@ -413,7 +399,7 @@ class Sensors:
     def closing(self, conn: RingConnection, member: Member) -> None:
         """A connection is about to be closed."""
         watch = member.notes.watch
-        if self._is_child or watch is None:
+        if self._offspring.is_child or watch is None:
             return
         if member in watch.ring.spared:
             member.notes.unsaved.clear()  # a fixture's of wider scope, which knows what it does
@@ -423,12 +409,12 @@ class Sensors:
     def failed(self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error) -> None:
         """Look at an error that is about to reach the caller."""
         watch = member.notes.watch
-        if self._is_child:
+        if self._offspring.is_child:
             return
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if watch is None:
             if code == sqlite3.SQLITE_ERROR:
-                self._failed_outside(conn, member, sql, str(error))
+                self._outsiders.failed(conn, member, sql, str(error))
             return
         self._tables.failed(watch, member)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -438,144 +424,13 @@ class Sensors:
         elif code == sqlite3.SQLITE_ERROR:
             self._tables.missing(watch, conn, member, sql, str(error))
 
-    # ------------------------------------------------------------ outside of all rings
-
     def _outside(self, database: object) -> Outside | None:
         try:
-            rings = [(name, watch.ring.uri) for name, watch in self._watches.items()]
-            return recognized(database, rings, self)
+            return self._outsiders.recognize(database)
         except Exception as error:
             connections.ignore_others(self._outside)
             self.switch_off("outside", error)
             return None
-
-    def _failed_outside(self, conn: RingConnection, member: Member, sql: str, message: str) -> None:
-        outside = member.home
-        names = missing_name(message)
-        if not isinstance(outside, Outside) or names is None or names[1] or member.left:
-            return
-        table = names[0].lower()
-        has_tables = ask(conn, "SELECT count(*) FROM sqlite_schema")
-        if has_tables and not outside.ring:
-            return  # a database of the program's own
-        self._report_outside(outside, member, sql, table)
-
-    def _look_outside(self, cursor: sqlite3.Cursor, member: Member, sql: str, word: Word) -> None:
-        outside = member.home
-        if not isinstance(outside, Outside):
-            return
-        conn = _conn(cursor)
-        if outside.ring and word in (Word.READ, Word.WRITE):
-            if not member.notes.authorized:
-                self._tables.authorize(conn, member)
-            facts = explained(conn, sql)
-            for table in facts.writes if word is Word.WRITE else facts.reads | facts.unsure:
-                if self._golden(table, outside.ring) is None:
-                    continue
-                if word is Word.WRITE:
-                    self._transactions.lost(member, sql, table)
-                else:
-                    self._report_outside(outside, member, sql, table)
-        elif word in (Word.SCHEMA, Word.SCRIPT) and not outside.ring:
-            self._withdraw(conn, outside, member)
-
-    def _report_outside(self, outside: Outside, member: Member, sql: str, table: str) -> None:
-        watch = self._golden(table, outside.ring)
-        if watch is None:
-            return
-        if outside.ring and not outside.misspelt and (fate := watch.ring.fate()):
-            report_vanished(self.findings, watch.ring.database, fate, sql=sql, table=table)
-            return
-        # Whoever makes the table now has only looked whether it was there.
-        member.alert = True
-        self._accused.add(outside.name)
-        what = {":memory:": "a new in-memory database", "": "a new temporary database"}.get(
-            outside.name,
-            f"{outside.name!r}, which is {'nearly ' if outside.misspelt else ''}"
-            f"{'a ring' if outside.ring else 'another database'}",
-        )
-        rows = watch.baseline_rows(table)
-        self.findings.add(
-            AnomalyKind.WRONG_DATABASE,
-            Severity.ERROR,
-            watch.ring.database,
-            f"table {table!r} was asked of {what}; the golden database has it, with {rows} rows",
-            same=(outside.name if outside.shared else member, table),
-            sql=sql,
-            table=table,
-            evidence=(f"the connection was {member.where}", f"the ring is {watch.ring.uri}"),
-        )
-
-    def _withdraw(self, conn: RingConnection, outside: Outside, member: Member) -> None:
-        for watch in self._watches.values():
-            for known in watch.baseline.tables:
-                table = known.name.lower()
-                key = (outside.name if outside.shared else member, table)
-                asked = "SELECT count(*) FROM sqlite_schema WHERE lower(name) = lower(?)"
-                if ask(conn, asked, table):
-                    database = watch.ring.database
-                    self.findings.withdraw(AnomalyKind.WRONG_DATABASE, database, *key)
-
-    def _golden(self, table: str, database: str) -> RingWatch | None:
-        """Return the ring whose baseline has a table, the named one first."""
-        watches = sorted(self._watches.items(), key=lambda item: item[0] != database)
-        for _, watch in watches:
-            if watch.ring.is_known and any(table == t.name.lower() for t in watch.baseline.tables):
-                return watch
-        return None
-
-    # ------------------------------------------------------------ threads and processes
-
-    def thread_started(self, thread: threading.Thread, frames: tuple[Frame, ...]) -> None:
-        """Note a thread of the test's."""
-        if frames and self.findings.test and not self.in_wide_fixture:
-            self._threads[thread] = frames
-
-    def process_started(self, command: str, given: tuple[str, ...]) -> None:
-        """Report a process that is given the address of a ring."""
-        for name, watch in self._watches.items():
-            if any(watch.ring.key in text for text in given) and self.findings.test:
-                self.findings.add(
-                    AnomalyKind.FOREIGN_PROCESS,
-                    Severity.WARNING,
-                    name,
-                    "another process was given the address of the ring, which in it means another, "
-                    f"empty database: {command}",
-                    same=(command,),
-                )
-
-    def forked(self) -> None:
-        """This is a forked child: what it does with a ring is only told to the parent."""
-        self._is_child = True
-        for watch in self._watches.values():
-            for member in watch.ring.members():
-                member.alert = True
-
-    def _tell_parent(self, member: Member, what: str, sql: str = "") -> None:
-        stack = "\n".join(shown(frame) for frame in member.opened[:_LISTED])
-        self._mailbox.post(
-            database=_database(member),
-            test=self.findings.test,
-            what=what,
-            thread=member.thread,
-            sql=sql[: _LISTED * 100],
-            stack=stack,
-        )
-
-    def _report_threads(self) -> None:
-        for thread, frames in list(self._threads.items()):
-            if thread.is_alive() and thread is not threading.current_thread():
-                thread.join(_GRACE)
-            if thread.is_alive():
-                self.findings.add(
-                    AnomalyKind.LEAKED_THREAD,
-                    Severity.WARNING,
-                    "",
-                    f"thread {thread.name!r}, which the test has started, still runs",
-                    same=(thread.ident,),
-                    thread=thread.name,
-                    stack=tuple(shown(frame) for frame in frames),
-                )
 
     # ------------------------------------------------------------ details
 

@@ -65,7 +65,8 @@ def callers() -> tuple[tuple[Frame, ...], bool]:
 def place(*, unless: str = "") -> tuple[Frame, ...]:
     """Return the innermost frames of the project's own code that follow one another, if any.
 
-    None are returned if a file whose path has `unless` in it is further inside. Much cheaper than `callers()`, since it stops where the project's code was called from outside.
+    None are returned if a file whose path has `unless` in it is further inside. Much cheaper
+    than `callers()`, since it stops where the project's code was called from outside.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # as above
     ours: list[Frame] = []
