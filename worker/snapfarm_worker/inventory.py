@@ -14,6 +14,7 @@ import msgspec
 
 from snapfarm_worker.ring import Ring, RingKind
 from snapfarm_worker.snapshot import Manifest, quoted, schema_digest
+from snapfarm_worker.statements import Removals
 
 #: Rows up to which a table's content is compared, not only their number.
 _COMPARED = 2_000
@@ -40,8 +41,8 @@ class RingWatch:
         self.suspicious = False
         #: Whether a connection of the present test has set read_uncommitted.
         self.uncommitted = False
-        #: Tables from which the present test may have removed rows, or which it made anew.
-        self.removed: set[str] = set()
+        #: What the present test has removed or made anew.
+        self.removals = Removals()
         #: Tables that the present test wrote to.
         self.written: set[str] = set()
         #: By table that had rows in the baseline and has none: the test that emptied it.
@@ -76,7 +77,7 @@ class RingWatch:
     def begin(self, previous: str, *, wide: bool) -> None:
         """A test begins. What was changed since the one before it ended is nobody's."""
         self.wide = wide and self.ring.kind is not RingKind.PRIVATE
-        self.removed.clear()
+        self.removals.clear()
         self.written.clear()
         self.uncommitted = False
         if self.wide and self.ring.is_open:

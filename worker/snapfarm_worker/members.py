@@ -67,10 +67,14 @@ class RingCursor(sqlite3.Cursor):
             if not _overcome(self, error, again):
                 _tell(self, sql, error)
                 raise
-        except sqlite3.ProgrammingError:
+        except sqlite3.ProgrammingError as error:
             if not self._revived():
+                _tell(self, sql, error)
                 raise
             return self.execute(sql, parameters)
+        except sqlite3.Error as error:
+            _tell(self, sql, error)
+            raise
         try:
             member = self.connection.farm_member  # type: ignore[attr-defined]
         except AttributeError:
@@ -95,10 +99,13 @@ class RingCursor(sqlite3.Cursor):
                     _tell(self, sql, error)
                     raise
                 self._rows_before = rows.changed_before
+            except sqlite3.Error as error:
+                _tell(self, sql, error)
+                raise
         else:
             try:
                 _executemany(self, sql, parameters)
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
                 _tell(self, sql, error)
                 raise
         if member.alert and member.watcher is not None:
@@ -114,7 +121,7 @@ class RingCursor(sqlite3.Cursor):
                 patience.run_script(self, sql_script, functools.partial(_overcome, self))
             else:
                 _executescript(self, sql_script)
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             _tell(self, sql_script, error)
             raise
         if member.alert and member.watcher is not None:
@@ -168,6 +175,9 @@ class RingConnection(sqlite3.Connection):
             if not _overcome(cursor, error, again):
                 _tell(cursor, sql, error)
                 raise
+        except sqlite3.Error as error:
+            _tell(cursor, sql, error)
+            raise
         member = self.farm_member
         if member.alert and member.watcher is not None:
             member.watcher.executed(cursor, member, sql)
@@ -350,7 +360,7 @@ def _overcome(cursor: sqlite3.Cursor, error: BaseException, again: Callable[[], 
 def _tell(cursor: sqlite3.Cursor, sql: str, error: sqlite3.Error) -> None:
     """Tell the watcher of an error that is about to reach the caller."""
     member = _member_of(cursor)
-    if member.watcher is not None and isinstance(sql, str):
+    if member.watcher is not None and isinstance(sql, str) and not member.closed:
         member.watcher.failed(_ours(cursor), member, sql, error)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from snapfarm_worker.stacks import Frame
-from snapfarm_worker.statements import Facts, Recording
+from snapfarm_worker.statements import Facts, Recording, Removals
 
 if TYPE_CHECKING:
     from snapfarm_worker.inventory import RingWatch
@@ -35,8 +35,8 @@ class Notes:
     """The sensors' memory of one connection; none of it keeps the connection alive."""
 
     __slots__ = (
-        "asked", "authorized", "begun", "forked", "last", "memo", "recording", "removed", "seen_by",
-        "suspicious", "uncommitted", "unsaved", "watch",
+        "asked", "authorized", "begun", "forked", "last", "memo", "recording", "removals",
+        "seen_by", "suspicious", "uncommitted", "unsaved", "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Notes:
         self.recording = Recording()
         #: What is known of statements, by their text.
         self.memo: dict[str, Facts] = {}
-        #: Tables that it removed rows from since it left the ring.
-        self.removed: set[str] = set()
+        #: What it removed since it left the ring.
+        self.removals = Removals()
         #: It was reported to be used in a forked process.
         self.forked = False

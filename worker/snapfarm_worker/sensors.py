@@ -416,7 +416,7 @@ class Sensors:
             if code == sqlite3.SQLITE_ERROR:
                 self._outsiders.failed(conn, member, sql, str(error))
             return
-        self._tables.failed(watch, member)
+        self._tables.failed(watch, member, sql)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             member.alert = True  # for a retry
             members = watch.ring.members()

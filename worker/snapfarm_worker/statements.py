@@ -16,6 +16,7 @@ import msgspec
 _WORDS_LIMIT = 5000
 _LEAD = re.compile(r"(?:\s++|;|\ufeff|--[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+([A-Za-z]*)")
 _CHANGES = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
+_IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 _UNCOMMITTED = re.compile(r"PRAGMA\s+(?:\w+\.)?read_uncommitted\s*[=(]\s*'?(\w+)", re.IGNORECASE)
 
 
@@ -86,26 +87,76 @@ class Facts(msgspec.Struct, frozen=True):
     #: Read by a statement that does not say in which database; a temporary table may be meant.
     unsure: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
+    #: Where rows are inserted or changed.
+    fills: frozenset[str] = frozenset()
+    #: What the statement itself names, to delete from, to drop or to rename.
     removes: frozenset[str] = frozenset()
+    #: What triggers and foreign keys delete from besides, if there are such rows.
+    sweeps: frozenset[str] = frozenset()
+    #: What it makes; with IF NOT EXISTS, what it would make.
+    creates: frozenset[str] = frozenset()
 
 
 NOTHING = Facts()
 
 
+class Removals:
+    """The tables that rows may have been removed from, as far as there were any to remove."""
+
+    def __init__(self) -> None:
+        self.tables: set[str] = set()
+        self._filled: set[str] = set()
+
+    def take(self, facts: Facts, sql: str) -> None:
+        """Take what a statement did.
+
+        A trigger or foreign key that finds no row removes nothing; whoever writes DELETE means it.
+        """
+        self._filled |= facts.fills
+        self.tables |= facts.removes | (facts.sweeps & self._filled)
+        if facts.creates and not _IF_NOT_EXISTS.search(sql):
+            self.tables |= facts.creates
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.tables.clear()
+        self._filled.clear()
+
+
 class Recording:
     """Collects what the authorizer is told while statements are prepared."""
 
-    __slots__ = ("drops", "reads", "selects", "unsure", "updates", "writes")
+    __slots__ = (
+        "creates",
+        "drops",
+        "fills",
+        "reads",
+        "selects",
+        "sweeps",
+        "unsure",
+        "updates",
+        "writes",
+    )
 
     def __init__(self) -> None:
         self.reads: set[str] = set()
         self.unsure: set[str] = set()
         self.updates: set[str] = set()
         self.writes: set[str] = set()
+        self.fills: set[str] = set()
         self.drops: set[str] = set()
+        self.sweeps: set[str] = set()
+        self.creates: set[str] = set()
         self.selects = False
 
-    def note(self, action: int, first: str | None, second: str | None, schema: str | None) -> None:
+    def note(
+        self,
+        action: int,
+        first: str | None,
+        second: str | None,
+        schema: str | None,
+        by: str | None,
+    ) -> None:
         """Take one call of the authorizer."""
         if action == sqlite3.SQLITE_READ:
             if first is None:
@@ -122,11 +173,16 @@ class Recording:
         elif schema == "main" and first is not None:
             if action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE):
                 self.writes.add(first.lower())
-                if action == sqlite3.SQLITE_UPDATE:
+                self.fills.add(first.lower())
+                if action == sqlite3.SQLITE_UPDATE and by is None:
                     self.updates.add(first.lower())
+            elif action in _MAKING:
+                self.creates.add(first.lower())
             elif action in _REMOVING:
+                # Foreign keys delete after what the statement says; there is no name for them.
+                swept = action == sqlite3.SQLITE_DELETE and (by is not None or bool(self.writes))
+                (self.sweeps if swept else self.drops).add(first.lower())
                 self.writes.add(first.lower())
-                self.drops.add(first.lower())
 
     @property
     def anything(self) -> bool:
@@ -146,7 +202,10 @@ class Recording:
             frozenset(reads),
             frozenset(self.unsure) if self.selects or not self.writes else frozenset(),
             frozenset(self.writes),
+            frozenset(self.fills),
             frozenset(self.drops),
+            frozenset(self.sweeps - self.drops),
+            frozenset(self.creates),
         )
 
 
@@ -156,8 +215,8 @@ _REMOVING = frozenset(
         sqlite3.SQLITE_DROP_TABLE,
         sqlite3.SQLITE_DROP_VIEW,
         sqlite3.SQLITE_DROP_VTABLE,
-        sqlite3.SQLITE_CREATE_TABLE,
-        sqlite3.SQLITE_CREATE_VIEW,
-        sqlite3.SQLITE_CREATE_VTABLE,
     }
+)
+_MAKING = frozenset(
+    {sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_CREATE_VTABLE}
 )

@@ -60,7 +60,7 @@ class Tables:
         def authorizer(
             action: int, first: str | None, second: str | None, schema: str | None, by: str | None
         ) -> int:
-            notes.recording.note(action, first, second, schema)
+            notes.recording.note(action, first, second, schema, by)
             if theirs is None or member.quiet:
                 return sqlite3.SQLITE_OK
             return theirs(action, first, second, schema, by)
@@ -85,9 +85,9 @@ class Tables:
             return
         facts = self._facts(conn, member, sql, word)
         if member.left:
-            notes.removed |= facts.removes
+            notes.removals.take(facts, sql)
         else:
-            watch.removed |= facts.removes
+            watch.removals.take(facts, sql)
             watch.written |= facts.writes
         if facts.reads or facts.unsure:
             self._check_reads(watch, conn, member, sql, facts)
@@ -122,8 +122,8 @@ class Tables:
         tables = facts.reads | facts.unsure
         if member.notes.uncommitted and not member.left:
             self._check_dirty(watch, conn, member, sql, tables)
-        gone = member.notes.removed if member.left else watch.removed
-        for table in tables - gone - facts.removes:
+        removals = member.notes.removals if member.left else watch.removals
+        for table in tables - removals.tables:
             rows = watch.baseline_rows(table)
             if not rows or (not member.left and table not in watch.emptied):
                 continue
@@ -169,12 +169,12 @@ class Tables:
 
     # ------------------------------------------------------------ what failed
 
-    def failed(self, watch: RingWatch, member: Member) -> None:
+    def failed(self, watch: RingWatch, member: Member, sql: str) -> None:
         """A statement failed: what a script removed until then, this test has removed."""
         notes = member.notes
         if notes.recording.anything:
-            removes = notes.recording.facts().removes
-            (notes.removed if member.left else watch.removed).update(removes)
+            removals = notes.removals if member.left else watch.removals
+            removals.take(notes.recording.facts(), sql)
             notes.recording = Recording()
 
     def missing(
@@ -222,11 +222,11 @@ class Tables:
     ) -> bool:
         """Tell whether it was surely not this test that removed a table from what it sees."""
         if member.left:
-            return table not in member.notes.removed
+            return table not in member.notes.removals.tables
         if watch.ring.kind is RingKind.PRIVATE:
             return False
         if table in watch.gone or table in watch.altered:
-            return table not in watch.removed
+            return table not in watch.removals.tables
         if watch.ring.fate():
             return True
         if conn.in_transaction:
@@ -265,5 +265,8 @@ def _explained(conn: RingConnection, sql: str, word: Word) -> Facts:
         frozenset().union(*(facts.reads for facts in each)),
         frozenset().union(*(facts.unsure for facts in each)),
         frozenset().union(*(facts.writes for facts in each)),
+        frozenset().union(*(facts.fills for facts in each)),
         frozenset().union(*(facts.removes for facts in each)),
+        frozenset().union(*(facts.sweeps for facts in each)),
+        frozenset().union(*(facts.creates for facts in each)),
     )

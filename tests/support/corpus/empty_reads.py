@@ -360,6 +360,24 @@ CASES = [
         RingKind.MEMDB,
         table="orders",
     ),
+    Case(
+        "made-if-not-there",
+        (K.EMPTY_TABLE_READ,),
+        sql("CREATE TABLE IF NOT EXISTS orders(id, customer, total)", "SELECT * FROM orders"),
+        (deletes,),
+        ResetPolicy.MODULE,
+        table="orders",
+    ),
+    Case(
+        "swept-when-empty",
+        (K.EMPTY_TABLE_READ, K.LEAKED_WRITE),
+        sql(
+            "PRAGMA foreign_keys = ON", "DELETE FROM customers WHERE id = 1", "SELECT * FROM orders"
+        ),
+        (deletes,),
+        ResetPolicy.MODULE,
+        table="orders",
+    ),
     Case("left-count", (K.LEFT_RING, K.EMPTY_TABLE_READ), left("SELECT count(*) FROM orders")),
     Case("left-select", (K.LEFT_RING, K.EMPTY_TABLE_READ), left("SELECT * FROM customers")),
     Case("left-only", (K.LEFT_RING,), left()),
