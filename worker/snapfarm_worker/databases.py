@@ -83,7 +83,8 @@ class Databases:
         if policy is not None:
             self._policies[ring.database] = policy
         if self._sensors is not None:
-            self._sensors.watch(ring)
+            wide = self._policy(ring.database, None) is not ResetPolicy.TEST
+            self._sensors.watch(ring, wide=wide)
 
     def hold(self, order: DatabaseOrder, snapshot: Snapshot) -> None:
         """Restore a verified snapshot into a ring, as ordered. Raises WorkerError."""

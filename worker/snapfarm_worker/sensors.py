@@ -100,12 +100,16 @@ class Sensors:
     def in_wide_fixture(self, now: bool) -> None:
         self._offspring.in_wide_fixture = now
 
-    def watch(self, ring: Ring) -> None:
-        """Begin to watch a ring, which has no member yet."""
+    def watch(self, ring: Ring, *, wide: bool = False) -> None:
+        """Begin to watch a ring, which has no member yet.
+
+        `wide` tells whether tests leave what they commit to later ones, as a rule.
+        """
         if not self._watches:
             connections.watch_others(self._outside)
             self._offspring.open()
-        self._watches[ring.database] = RingWatch(ring)
+        watch = self._watches[ring.database] = RingWatch(ring)
+        watch.wide = wide and self.level is Level.FULL
         self._unverified.append(ring)
         ring.watcher = self
 

@@ -99,6 +99,27 @@ class Facts(msgspec.Struct, frozen=True):
 
 NOTHING = Facts()
 
+_NAME = r"""(?:"(?:[^"]|"")+"|\[[^\]]+\]|`[^`]+`|\w+)"""
+_SCHEMA_CHANGE = re.compile(
+    rf"\s*(DROP|ALTER|CREATE)\s+(?:VIRTUAL\s+)?(?:TABLE|VIEW)\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?"
+    rf"(?:main\s*\.\s*)?({_NAME})(?!\s*\.)",
+    re.IGNORECASE,
+)
+
+
+def named(sql: str) -> Facts:
+    """Return what a change of the schema says of itself, where SQLite was not asked in time."""
+    found = _SCHEMA_CHANGE.match(sql)
+    if found is None:
+        return NOTHING
+    name = found.group(2).lower()
+    if name[0] in '"[`':
+        name = name[1:-1].replace('""', '"')
+    names = frozenset({name})
+    if found.group(1).upper() == "CREATE":
+        return Facts(creates=names)
+    return Facts(removes=names, writes=names)
+
 
 class Removals:
     """The tables that rows may have been removed from, as far as there were any to remove."""

@@ -25,7 +25,15 @@ from snapfarm_worker.questions import (
     missing_name,
 )
 from snapfarm_worker.ringkind import RingKind
-from snapfarm_worker.statements import NOTHING, Facts, Recording, Word, read_uncommitted
+from snapfarm_worker.statements import (
+    NOTHING,
+    Facts,
+    Recording,
+    Word,
+    named,
+    read_uncommitted,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
@@ -49,6 +57,7 @@ class Tables:
         """A test begins."""
         self._schema_versions[watch.ring.database] = watch.ring.schema_version()
         for member in watch.ring.members():
+            member.notes.removals.clear()
             if member.notes.authorized and member.notes.recording.anything:
                 member.notes.recording = Recording()
 
@@ -258,9 +267,14 @@ def report_vanished(
 def _explained(conn: RingConnection, sql: str, word: Word) -> Facts:
     if word is Word.READ or word is Word.WRITE:
         return explained(conn, sql)
+    if word is Word.SCHEMA:
+        return named(sql)  # it has been executed, and can't be prepared again
     if word is not Word.SCRIPT:
         return NOTHING
-    each = [explained(conn, statement.sql) for statement in sqlscript.split(sql)]
+    each = [
+        _explained(conn, statement.sql, word_of(statement.sql))
+        for statement in sqlscript.split(sql)
+    ]
     return Facts(
         frozenset().union(*(facts.reads for facts in each)),
         frozenset().union(*(facts.unsure for facts in each)),
