@@ -14,7 +14,7 @@ from snapfarm_worker import connections
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.engines import sqlalchemy_url
 from snapfarm_worker.errors import RingError
-from snapfarm_worker.members import member_of
+from snapfarm_worker.members import SoloConnection, member_of
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.sensors import Sensors
 
@@ -188,6 +188,13 @@ class Databases:
                 self._sensors.leaked_transaction(member)
             conn.rollback()
         conn.close()
+
+    def call_failed(self, conn: sqlite3.Connection, error: BaseException) -> None:
+        """A task that was given this connection raised: that may be what SQLite told it."""
+        if isinstance(conn, SoloConnection) and isinstance(error, sqlite3.Error):
+            member = conn.farm_member
+            if member.watcher is not None:
+                member.watcher.failed(conn, member, "", error)
 
     def end_call(self, conn: sqlite3.Connection) -> bool:
         """A task ended that was given this connection: report and end a transaction that it left.

@@ -16,6 +16,7 @@ import re
 import secrets
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from snapfarm_worker.blockers import Blocker, Spared, present
 from snapfarm_worker.copies import renew
 from snapfarm_worker.courier import Courier, open_private
 from snapfarm_worker.errors import RingError
-from snapfarm_worker.members import Member, Watcher
+from snapfarm_worker.members import Member, SoloConnection, Watcher
 from snapfarm_worker.reset import ResetOutcome, ResetPolicy, Tier, cheapest_tier
 from snapfarm_worker.ringkind import FORMS, RingKind, check_size, check_support
 from snapfarm_worker.sentinel import SNAPSHOT_PATIENCE, Door, Sentinel
@@ -78,6 +79,8 @@ class Ring:
         self._load = load
         self._verified = False
         self._members: set[Member] = set()
+        #: The one connection, while it believes that nobody else is there.
+        self._solo: weakref.ref[SoloConnection] | None = None
         self._spared = Spared()
         #: What earlier tests left that ended without a reset.
         self._owed = Spared()
@@ -160,6 +163,13 @@ class Ring:
         """Return a connection to the ring; the options are those of `sqlite3.connect`."""
         return connections.join(self, "", (), options)
 
+    def connect_alone(self) -> sqlite3.Connection:
+        """Return a connection that is as fast as SQLite's own as long as nobody else joins.
+
+        The watcher has to be told of what reaches the caller of its `execute`.
+        """
+        return self.connect(factory=SoloConnection)
+
     def is_dirty(self) -> bool:
         """Tell whether anything was committed since the last reset, as far as it is known."""
         with self._lock:
@@ -197,6 +207,14 @@ class Ring:
             if (image := self._image) is None:
                 raise RingError(f"the ring {self.uri} was closed meanwhile: connect earlier")
             sqlite3.Connection.deserialize(conn, image)
+        elif self._solo is not None and (solo := self._solo()) is not None:
+            solo.accompany()
+            self._solo = None
+        if isinstance(conn, SoloConnection) and self.kind is not RingKind.PRIVATE:
+            if self._members:
+                conn.accompany()
+            else:
+                self._solo = weakref.ref(conn)
         if member is not None:
             self._members.add(member)
             if self.watcher is not None:

@@ -319,7 +319,9 @@ class Sensors:
             missing = known and lacks_table(conn, table)
         else:
             # Without a table in the message, one of the statement's has to lack the column here.
-            tables = [table] if table else [name for name in golden if name in sql.lower()]
+            tables = (
+                [table] if table else [name for name in golden if not sql or name in sql.lower()]
+            )
             having = [t for t in tables if column.lower() in golden.get(t.lower(), ())]
             table = next((t for t in having if lacks_column(conn, t, column)), "")
             missing = table != ""
