@@ -17,6 +17,7 @@ from snapfarm_worker.errors import RingError
 from snapfarm_worker.members import SoloConnection, member_of
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.sensors import Sensors
+from snapfarm_worker.widefixtures import WideFixture, WideFixtures
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
@@ -44,6 +45,8 @@ class TestDatabases(msgspec.Struct, frozen=True):
 
     anomalies: tuple[Anomaly, ...]
     resets: dict[str, ResetOutcome]
+    #: What people should know besides.
+    notes: tuple[str, ...] = ()
 
 
 class Databases:
@@ -57,6 +60,7 @@ class Databases:
         self._policies: dict[str, ResetPolicy] = {}
         self._sensors = Sensors(findings) if sensors else None
         self._wide_fixtures = 0
+        self._fixtures = WideFixtures(self._rings, self._reset)
         self._open = True
 
     def add(self, ring: Ring, *, policy: ResetPolicy | None = None) -> None:
@@ -122,8 +126,13 @@ class Databases:
         """Where the sensors' observations are collected; None without sensors."""
         return self._sensors.findings if self._sensors is not None else None
 
-    def begin_test(self, test: str) -> None:
-        """A test begins: what holds locks already is not its doing."""
+    def begin_test(self, test: str, policy: ResetPolicy | None = None) -> None:
+        """A test begins: what holds locks already is not its doing.
+
+        `policy` is the test's own, before the database's and the suite's.
+        """
+        self._fixtures.ending = None
+        self._fixtures.policies = {name: self._policy(name, policy) for name in self._rings}
         for ring in self._rings.values():
             ring.mark()
         if self._sensors is not None:
@@ -133,41 +142,73 @@ class Databases:
         """Return what was observed so far in the test that runs."""
         return self._sensors.findings.peek() if self._sensors is not None else ()
 
+    def begin_teardown(self, policy: ResetPolicy | None, boundary: Boundary) -> None:
+        """The tear-down of a test begins, after which `end_test` is called with the same."""
+        self._fixtures.ending = frozenset(
+            ring
+            for name, ring in self._rings.items()
+            if boundary in _DUE[self._policy(name, policy)]
+        )
+
     def end_test(self, test: str, policy: ResetPolicy | None, boundary: Boundary) -> TestDatabases:
         """A test ended, its fixtures torn down: observe what is left, and reset what is due.
 
         `policy` is the test's own, before the database's and the suite's.
         """
         resets: dict[str, ResetOutcome] = {}
+        notes: list[str] = []
         for name, ring in self._rings.items():
             if not ring.is_open:
                 continue
-            if self._sensors is not None:
-                self._sensors.scan(ring)
-            if boundary in _DUE[policy or self._policies.get(name, self.policy)]:
-                resets[name], blockers = ring.reset_naming()
-                if self._sensors is not None:
-                    retired = resets[name].tier == "retired"
-                    self._sensors.blocked(ring, blockers, retired=retired)
+            if boundary in _DUE[self._policy(name, policy)]:
+                resets[name] = self._reset(ring)
+                if resets[name].tier != "clean":
+                    notes += self._fixtures.taken_back(ring)
             else:
+                if self._sensors is not None:
+                    self._sensors.scan(ring)
                 ring.leave()
         anomalies = self._sensors.finish() if self._sensors is not None else ()
-        return TestDatabases(anomalies, resets)
+        return TestDatabases(anomalies, resets, tuple(notes))
+
+    def _policy(self, name: str, policy: ResetPolicy | None) -> ResetPolicy:
+        return policy or self._policies.get(name, self.policy)
+
+    def _reset(self, ring: Ring) -> ResetOutcome:
+        """Observe what a test leaves in a ring, and reset it."""
+        if self._sensors is not None:
+            self._sensors.scan(ring)
+        outcome, blockers = ring.reset_naming()
+        if self._sensors is not None:
+            self._sensors.blocked(ring, blockers, retired=outcome.tier == "retired")
+        return outcome
 
     @contextmanager
-    def wide_fixture(self) -> Iterator[None]:
-        """Set up a fixture that outlives the test: what it opens and begins is not the test's."""
+    def wide_fixture(self, fixture: WideFixture) -> Iterator[None]:
+        """Set up a fixture that outlives the test: what it opens and begins is not the test's.
+
+        What it commits becomes a layer, unless the context raises.
+        """
         before = {name: ring.transactions() for name, ring in self._rings.items() if ring.is_open}
         self._wide_fixtures += 1
         self._tell_sensors()
         try:
-            yield
+            with self._fixtures.set_up(fixture):
+                yield
         finally:
             self._wide_fixtures -= 1
             self._tell_sensors()
             for name, ring in self._rings.items():
                 if ring.is_open:
                     ring.adopt(before.get(name, frozenset()))
+
+    def begin_fixture_teardown(self, fixture: WideFixture) -> None:
+        """A fixture that `wide_fixture` has set up is about to be torn down."""
+        self._fixtures.begin_teardown(fixture)
+
+    def end_fixture_teardown(self, fixture: WideFixture) -> list[str]:
+        """A fixture was torn down, its layers go; return what people should know."""
+        return self._fixtures.end_teardown(fixture)
 
     def open_fixture(self, ring: Ring) -> sqlite3.Connection:
         """Return a connection that `close_fixture` will end."""

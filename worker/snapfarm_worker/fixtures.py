@@ -7,7 +7,10 @@ after the last finalizer.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +24,7 @@ from snapfarm_worker.errors import RingError
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.snapshot import Manifest
 from snapfarm_worker.threads import DEFAULT_THREADS, DEFAULT_TIMEOUT, run_threads
+from snapfarm_worker.widefixtures import WideFixture
 from snapfarm_worker.wire import RingReset
 
 if TYPE_CHECKING:
@@ -36,6 +40,18 @@ _MARKER = (
     "farm_threads"
 )
 SECTION = "farm anomalies"
+
+_databases_key: pytest.StashKey[Databases] = pytest.StashKey()
+
+
+# No method: pytest wants fixtures of wider scope to be none.
+@pytest.fixture(scope="session")
+def farm_databases(pytestconfig: pytest.Config) -> Databases:
+    """All rings; `farm_databases.get(name)` returns one. For fixtures of wider scope.
+
+    What such a fixture commits is there for every test that it is there for.
+    """
+    return pytestconfig.stash[_databases_key]
 
 
 class FarmMark(msgspec.Struct, frozen=True):
@@ -76,12 +92,17 @@ class FarmRing:
         """What the golden database holds."""
         return self._ring.manifest
 
+    @property
+    def baseline(self) -> Manifest:
+        """What the database holds when the test begins: fixtures may have added to it."""
+        return self._ring.baseline
+
     def connect(self, **options: object) -> sqlite3.Connection:
         """Return a new connection, which the test closes; options as for `sqlite3.connect`."""
         return self._ring.connect(**options)
 
     def reset(self) -> ResetOutcome:
-        """Bring the database back to its golden state, in the middle of a test."""
+        """Bring the database back to how it was when the test began, in the middle of it."""
         return self._ring.reset()
 
 
@@ -124,13 +145,19 @@ class DatabasePlugin:
     # ------------------------------------------------------------ hooks
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Make the marker known."""
+        """Make the marker known, and the fixture that is no method."""
         config.addinivalue_line("markers", _MARKER)
+        config.stash[_databases_key] = self.databases
+        config.pluginmanager.register(sys.modules[__name__], "farm-session-fixtures")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin an attempt at an item."""
-        self.databases.begin_test(item.nodeid)
+        try:
+            policy = read_marks(item).reset
+        except MarkError:
+            policy = None  # told by `pytest_check_marks`
+        self.databases.begin_test(item.nodeid, policy)
         return (yield)
 
     # Inside of all wrappers: whose setup did not begin may fail in teardown, pytest's own included.
@@ -150,9 +177,15 @@ class DatabasePlugin:
     ) -> Generator[None, object, object]:
         """End an attempt at an item, after the last finalizer that runs now."""
         try:
+            policy = read_marks(item).reset
+        except MarkError:
+            policy = None
+        boundary = _boundary(item, nextitem)
+        self.databases.begin_teardown(policy, boundary)
+        try:
             return (yield)
         finally:
-            self._end(item, nextitem)
+            self._end(item, policy, boundary)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -172,18 +205,27 @@ class DatabasePlugin:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[object]
     ) -> Generator[None, object, object]:
-        """Keep what wider fixtures open and begin apart from what the test does."""
+        """Keep what wider fixtures do apart from what the test does: their commits are layers."""
         if fixturedef.scope == "function" or not self.databases.names:
             return (yield)
-        with self.databases.wide_fixture():
-            return (yield)
+        fixture = WideFixture(f"{fixturedef.scope} fixture {fixturedef.argname!r}")
+        # Finalizers run in reverse order: this one when all others have.
+        fixturedef.addfinalizer(lambda: self._torn_down(fixture))
+        with self.databases.wide_fixture(fixture):
+            result = yield
+        if fixture.committed:
+            fixturedef.addfinalizer(lambda: self.databases.begin_fixture_teardown(fixture))
+        return result
 
-    def _end(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        try:
-            policy = read_marks(item).reset
-        except MarkError:
-            policy = None
-        ended = self.databases.end_test(item.nodeid, policy, _boundary(item, nextitem))
+    def _torn_down(self, fixture: WideFixture) -> None:
+        if fixture.committed:
+            for note in self.databases.end_fixture_teardown(fixture):
+                _warn(note)
+
+    def _end(self, item: pytest.Item, policy: ResetPolicy | None, boundary: Boundary) -> None:
+        ended = self.databases.end_test(item.nodeid, policy, boundary)
+        for note in ended.notes:
+            _warn(note)
         self.anomalies.extend(ended.anomalies)
         if ended.anomalies:
             self._of_item.setdefault(item.nodeid, []).extend(ended.anomalies)
@@ -194,14 +236,6 @@ class DatabasePlugin:
             )
 
     # ------------------------------------------------------------ fixtures
-
-    @pytest.fixture(scope="session")
-    def farm_databases(self) -> Databases:
-        """All rings; `farm_databases.get(name)` returns one. For fixtures of wider scope.
-
-        What such a fixture commits is gone after the first reset.
-        """
-        return self.databases
 
     @pytest.fixture
     def farm_ring(self, request: pytest.FixtureRequest) -> FarmRing:
@@ -288,6 +322,14 @@ def read_marks(item: pytest.Item) -> FarmMark:
         known = ", ".join(repr(str(each)) for each in ResetPolicy)
         raise MarkError(f"reset is {reset!r}: expected one of {known}") from None
     return FarmMark(database, policy, threads)
+
+
+def _warn(note: str) -> None:
+    """Warn, also in a run that turns warnings into errors: it breaks no test."""
+    try:
+        warnings.warn(note, RuntimeWarning, stacklevel=2)
+    except Warning:
+        logging.getLogger("snapfarm").warning(note)
 
 
 def told(anomaly: Anomaly) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from typing import Literal, Self
 
 _T = TypeVar("_T")
+
+_numbers = itertools.count(1)
 
 
 class Watcher(Protocol):
@@ -61,6 +64,9 @@ class Home(Protocol):
     def generation(self) -> int:
         """Counts the databases that the ring retired."""
 
+    def parting(self, conn: RingConnection, member: Member) -> None:
+        """A member is about to be closed, though that may fail."""
+
     def parted(self, member: Member) -> None:
         """A member was closed, for the first time; what this raises, the closer gets."""
 
@@ -76,8 +82,9 @@ class Member:
 
     __slots__ = (
         "alert", "authorizer", "autocommit", "closed", "explicit", "fixture", "generation", "home",
-        "left", "memo", "opened", "patient", "pooled", "probed", "quiet", "recorded", "ref",
-        "removed", "test", "thread", "thread_id", "timeout", "traced", "watcher", "wide",
+        "left", "memo", "number", "opened", "patient", "pooled", "pristine", "probed", "quiet",
+        "recorded", "ref", "removed", "test", "thread", "thread_id", "timeout", "traced", "watcher",
+        "wide",
     )  # fmt: skip
 
     def __init__(self, home: Home | None, *, patient: bool, timeout: float) -> None:
@@ -86,6 +93,10 @@ class Member:
         self.watcher = home.watcher if home else None
         #: The ring's generation that the connection was made to.
         self.generation = home.generation if home else 0
+        #: Counts the members of this process.
+        self.number = next(_numbers)
+        #: How a copy of a private ring's stood when it was last at the baseline.
+        self.pristine: tuple[int, ...] = ()
         #: Returns the connection, or None once it is gone.
         self.ref: Callable[[], RingConnection | None] = _gone
         #: True where locks have to be waited for here, since SQLite does not.
@@ -363,8 +374,10 @@ class RingConnection(sqlite3.Connection):
 
     def close(self) -> None:
         """Close the connection; an unfinished cursor that lives on keeps its locks, though."""
-        super().close()
         member = self.farm_member
+        if member.home is not None and not member.closed:
+            member.home.parting(self, member)
+        super().close()
         if not member.closed:
             member.closed = True
             if member.home is not None:

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 
 from snapfarm_worker import connections
 from snapfarm_worker.blockers import Blocker, Spared, present
-from snapfarm_worker.copies import renew
-from snapfarm_worker.courier import Courier, open_private
+from snapfarm_worker.copies import probe, renew
+from snapfarm_worker.courier import Courier
 from snapfarm_worker.errors import RingError
-from snapfarm_worker.members import Member, SoloConnection, Watcher
+from snapfarm_worker.layers import Layer, LayerStack
+from snapfarm_worker.members import Member, RingConnection, SoloConnection, Watcher
 from snapfarm_worker.reset import ResetOutcome, ResetPolicy, Tier, cheapest_tier
 from snapfarm_worker.ringkind import FORMS, RingKind, check_size, check_support
 from snapfarm_worker.sentinel import SNAPSHOT_PATIENCE, Door, Sentinel
@@ -84,10 +85,9 @@ class Ring:
         self._spared = Spared()
         #: What earlier tests left that ended without a reset.
         self._owed = Spared()
-        # From here on: None until the state is OPEN.
-        self._manifest: Manifest | None = None
-        self._courier: Courier | None = None
-        self._image: bytes | bytearray | None = None
+        #: What the ring can go back to; empty until the state is OPEN.
+        self.layers = LayerStack(self)
+        #: None until the state is OPEN, and in a private ring.
         self._sentinel: Sentinel | None = None
         unique = name or f"{os.getpid()}-{next(_numbers)}-{secrets.token_hex(3)}"
         self._key = connections.PREFIX + re.sub(r"[^A-Za-z0-9_.-]", "_", f"{unique}-{database}")
@@ -144,15 +144,34 @@ class Ring:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest of the snapshot that the ring is reset to."""
+        """The manifest of the golden snapshot, whatever lies on top of it."""
         self.ensure()
-        assert self._manifest is not None
-        return self._manifest
+        return self.layers.golden.manifest
+
+    @property
+    def baseline(self) -> Manifest:
+        """The manifest of what the ring is reset to: of the top layer, or of the golden snapshot.
+
+        That of a fixture's layer is made when it is asked for first, which reads all of the layer.
+        """
+        self.ensure()
+        with self._lock:
+            return self.layers.top.manifest
 
     @property
     def is_open(self) -> bool:
         """Whether the database is there; False before the first use and after `close()`."""
         return self._state is _State.OPEN
+
+    @property
+    def sentinel(self) -> Sentinel | None:
+        """The connection that the ring holds itself; hold `lock` while it is used."""
+        return self._sentinel
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while the database as a whole is touched."""
+        return self._lock
 
     @property
     def patient(self) -> bool:
@@ -204,21 +223,32 @@ class Ring:
     def welcome(self, conn: sqlite3.Connection, member: Member | None) -> None:
         """Take a new connection in."""
         if self.kind is RingKind.PRIVATE:
-            if (image := self._image) is None:
+            if (image := self.layers.image) is None:
                 raise RingError(f"the ring {self.uri} was closed meanwhile: connect earlier")
             sqlite3.Connection.deserialize(conn, image)
-        elif self._solo is not None and (solo := self._solo()) is not None:
-            solo.accompany()
-            self._solo = None
-        if isinstance(conn, SoloConnection) and self.kind is not RingKind.PRIVATE:
-            if self._members:
-                conn.accompany()
-            else:
-                self._solo = weakref.ref(conn)
+            if member is not None:
+                member.pristine = probe(conn)
+        else:
+            self._join(conn)
         if member is not None:
             self._members.add(member)
             if self.watcher is not None:
                 self.watcher.joined(member)
+
+    def _join(self, conn: sqlite3.Connection) -> None:
+        """Let who has been alone know that it is so no longer."""
+        if self._solo is not None and (solo := self._solo()) is not None:
+            solo.accompany()
+        self._solo = None
+        if isinstance(conn, SoloConnection):
+            if self._members:
+                conn.accompany()
+            else:
+                self._solo = weakref.ref(conn)
+
+    def parting(self, conn: RingConnection, member: Member) -> None:
+        """A member is about to be closed."""
+        self.layers.parting(conn, member)
 
     def parted(self, member: Member) -> None:
         """A member was closed; it is forgotten when it is freed."""
@@ -281,13 +311,13 @@ class Ring:
         with self._lock:
             return self._sentinel.schema_version() if self._sentinel is not None else None
 
-    def golden_columns(self) -> dict[str, frozenset[str]]:
-        """Return the columns of each golden table in lower case; empty if the image is gone."""
+    def baseline_columns(self) -> dict[str, frozenset[str]]:
+        """Return the columns of each table of the baseline in lower case; empty without image."""
         with self._lock:
-            return self._courier.columns() if self._courier is not None else {}
+            return self.layers.top.columns() if self.is_open else {}
 
     def reset(self) -> ResetOutcome:
-        """Bring the database back to the snapshot.
+        """Bring the database back to the top layer, or to the golden snapshot if there is none.
 
         Rolls back and closes what holds locks since the test began. Raises RingError if the ring
         is not resettable, or closed.
@@ -308,30 +338,32 @@ class Ring:
         return outcome, tuple(blockers)
 
     def _reset(self) -> tuple[Tier, list[Blocker]]:
-        if self._image is not None:
-            renewed, blockers = renew(self.members(), self._spared, self._image)
+        if self.kind is RingKind.PRIVATE:
+            image = self.layers.image
+            assert image is not None
+            renewed, blockers = renew(self.members(), self._spared, image)
             return "in-place" if renewed else "clean", blockers
         assert self._sentinel is not None
         tier, blockers = cheapest_tier(self.kind, self._sentinel, self._present, self._spared)
         if tier == "clean":
             return tier, blockers
-        if self._courier is None:
+        courier = self.layers.top.courier
+        if courier is None:
             raise RingError(
                 f"the ring {self.uri} can't be reset: it was restored with resettable=False"
             )
-        if tier == "in-place" and self._sentinel.overwrite(self._courier):
+        if tier == "in-place" and self._sentinel.overwrite(courier):
             return tier, blockers
-        self._retire()
+        self._retire(courier)
         return "retired", blockers
 
     def _present(self) -> list[Member]:
         return [member for member in self.members() if member.generation == self.generation]
 
-    def _retire(self) -> None:
+    def _retire(self, courier: Courier) -> None:
         """Move to a new database; who is connected to the old one stays there, and is told on."""
-        assert self._courier is not None
         # Nobody gets to know of the new generation before it is filled.
-        filled = Sentinel(self._address(self.generation + 1), self._courier)
+        filled = Sentinel(self._address(self.generation + 1), courier)
         with self._door.lock:
             old, self._sentinel = self._sentinel, filled
             self.generation += 1
@@ -350,8 +382,8 @@ class Ring:
         """
         self.ensure()
         with self._lock:
-            if self._image is not None:
-                return Snapshot(self.manifest, self._image)
+            if (image := self.layers.image) is not None:
+                return Snapshot(self.baseline, image)
             assert self._sentinel is not None
             return self._sentinel.snapshot(self.database, self.manifest, self.uri, patience)
 
@@ -371,11 +403,8 @@ class Ring:
         """Make a snapshot, already verified, what the ring is reset to from now on."""
         with self._lock:
             assert self._sentinel is not None
-            old, self._courier = self._courier, Courier(snapshot)
-            self._manifest = snapshot.manifest
+            self.layers.begin(Layer.of(snapshot, self.kind))
             self._sentinel.outdate()
-        if old is not None:
-            old.close()
 
     def close(self) -> None:
         """Free the database. Connections that are still open keep what they see."""
@@ -384,9 +413,8 @@ class Ring:
                 self._state = _State.CLOSED
             connections.forget(self._key)
             self._door.let_go(self._sentinel)
-            if self._courier is not None:
-                self._courier.close()
-            self._sentinel = self._courier = self._image = None
+            self._sentinel = None
+            self.layers.close()
 
     def _check_not_closed(self) -> None:
         if self._state is _State.CLOSED:
@@ -398,21 +426,16 @@ class Ring:
         if not self._verified:
             snapshot.verify(f"for the ring {self.uri}")
         check_size(self.kind, snapshot.manifest)
-        self._manifest = snapshot.manifest
-        if self.kind is RingKind.PRIVATE:
-            self._image = snapshot.data
-            open_private(self._image).close()
-            return
-        self._courier = Courier(snapshot)
-        try:
-            self._sentinel = Sentinel(self._address(self.generation), self._courier)
-        except BaseException:
-            self._courier.close()
-            self._courier = None
-            raise
-        if not self.resettable:
-            self._courier.close()
-            self._courier = None
+        golden = Layer.of(snapshot, self.kind)
+        if golden.courier is not None:
+            try:
+                self._sentinel = Sentinel(self._address(self.generation), golden.courier)
+            except BaseException:
+                golden.close()
+                raise
+            if not self.resettable:
+                golden.keep_no_image()
+        self.layers.begin(golden)
 
     def _address(self, generation: int) -> str:
         if self.kind is RingKind.PRIVATE:

@@ -24,6 +24,7 @@ import re
 import sqlite3
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
@@ -41,6 +42,7 @@ from snapfarm_worker.questions import (
 from snapfarm_worker.ringkind import RingKind
 
 if TYPE_CHECKING:
+    from snapfarm_worker.layers import Layer
     from snapfarm_worker.ring import Ring
 
 _MEMO_LIMIT = 1000
@@ -99,7 +101,10 @@ class Sensors:
         self._schema_versions: dict[str, int | None] = {}
         #: Members that were freed without close(); the garbage collector adds to it at any moment.
         self._dropped: collections.deque[Member] = collections.deque()
-        self._columns: dict[str, dict[str, frozenset[str]]] = {}
+        #: The columns of each table of a baseline.
+        self._columns: weakref.WeakKeyDictionary[Layer, dict[str, frozenset[str]]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._rings: dict[str, Ring] = {}
 
     def watch(self, ring: Ring) -> None:
@@ -288,7 +293,7 @@ class Sensors:
     def _check_read(
         self, ring: Ring, conn: RingConnection, member: Member, table: str, sql: str
     ) -> None:
-        golden = {t.name.lower(): t.rows for t in ring.manifest.tables if t.kind == "table"}
+        golden = {t.name.lower(): t.rows for t in ring.baseline.tables if t.kind == "table"}
         rows = golden.get(table.lower())
         if not rows or table.lower() in member.removed:
             return
@@ -315,7 +320,7 @@ class Sensors:
         table, column = names
         golden = self._golden_columns(ring)
         if not column:
-            known = table.lower() in {t.name.lower() for t in ring.manifest.tables}
+            known = table.lower() in {t.name.lower() for t in ring.baseline.tables}
             missing = known and lacks_table(conn, table)
         else:
             # Without a table in the message, one of the statement's has to lack the column here.
@@ -349,9 +354,9 @@ class Sensors:
         return before is not None and before == ring.schema_version()
 
     def _golden_columns(self, ring: Ring) -> dict[str, frozenset[str]]:
-        known = self._columns.get(ring.database)
-        if known is None:
-            known = self._columns[ring.database] = ring.golden_columns()
+        top = ring.layers.top
+        if (known := self._columns.get(top)) is None:
+            known = self._columns[top] = ring.baseline_columns()
         return known
 
     def _report_lock(self, ring: Ring, member: Member, sql: str, error: sqlite3.Error) -> None:
