@@ -144,6 +144,15 @@ def test_report_of_a_farm_and_of_a_plain_run(tmp_path: Path) -> None:
             for worker in report.workers.values():
                 assert worker.pid > 0
                 assert set(worker.restore_seconds) == {"default"}
+                times = worker.times
+                assert times is not None
+                assert min(times.start, times.collection, times.waiting) > 0
+                phases = worker.setup_seconds + worker.call_seconds + worker.teardown_seconds
+                assert 0 < phases <= worker.busy_seconds
+            assert report.wall is not None
+            spans = msgspec.structs.astuple(report.wall)
+            assert min(spans) > 0
+            assert sum(spans) == pytest.approx(report.seconds)
 
 
 def test_a_report_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
