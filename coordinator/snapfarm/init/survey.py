@@ -73,6 +73,7 @@ class Survey:
             scripts=tuple(self.scripts),
             files=tuple(self.files),
             fixtures=tuple(each for found in self.sources.values() for each in found.fixtures),
+            engines=tuple(each for found in self.sources.values() for each in found.engines),
             django=self._django(options),
             modules=len(self.sources),
             notes=tuple(self.notes),
