@@ -34,12 +34,12 @@ WORKERS := import os; print(max(2, len(os.sched_getaffinity(0)) * 3 // 2))
 
 SOURCES := coordinator worker tests demo
 
-.PHONY: help demo test lint unit tests plain bench real clean setup
+.PHONY: help demo test lint unit tests plain bench samples real clean setup
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=/path/to/python]"
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' $(firstword $(MAKEFILE_LIST)) | \
-	  while read -r target meaning; do printf '  %-6s %s\n' "$$target" "$$meaning"; done
+	  while read -r target meaning; do printf '  %-8s %s\n' "$$target" "$$meaning"; done
 
 demo: setup  ## run the demo suite on a farm, then without one, and show its golden database
 	@PATH="$(BIN):$$PATH" bash demo/run.sh
@@ -69,6 +69,9 @@ bench: setup  ## benchmarks side by side with their peers: minutes
 	    touch $(STAMP)-bench; } || \
 	  echo "make: not all peers can be installed; the benchmarks do without them" >&2
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
+
+samples: setup  ## sample projects: plain, xdist, all modes of the farm, shuffled: minutes
+	$(BIN)/python -m pytest tests/samples/test_same_outcomes.py
 
 real: setup  ## suites that nobody here wrote; downloads them
 	$(BIN)/python -m pytest tests/real

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -10,6 +9,7 @@ from typing import NoReturn
 import click
 
 from snapfarm import __version__
+from snapfarm.arguments import PytestCommand, unprotected
 from snapfarm.errors import EXIT_INTERRUPTED, EXIT_USAGE
 from snapfarm.roles import CONFIGURED
 
@@ -52,31 +52,27 @@ class FarmCommand(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        return sorted({*super().list_commands(ctx), "golden"})
+        return sorted({*super().list_commands(ctx), "compare", "doctor", "golden", "init"})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; `golden` brings the builders with it, which `run` may not need."""
+        """Return a command; the others bring much with them that `run` does not need."""
         if cmd_name == "golden":
             from snapfarm.golden_command import golden
 
             return golden
+        if cmd_name == "compare":
+            from snapfarm.compare_command import compare
+
+            return compare
+        if cmd_name == "doctor":
+            from snapfarm.doctor_command import doctor
+
+            return doctor
+        if cmd_name == "init":
+            from snapfarm.init_command import init
+
+            return init
         return super().get_command(ctx, cmd_name)
-
-
-#: Short options of pytest with more letters behind the dash: `-rA`, `-ktest_hello`, `-pno:cov`.
-_CLUSTER = re.compile(r"-[^-n]..*", re.DOTALL)
-#: Put before such an argument: click would look for its own `-n` and `-h` among the letters.
-_PROTECTED = "\0"
-
-
-class RunCommand(click.Command):
-    """A command that leaves all short options but `-n` and `-h` to pytest."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse arguments of which most are pytest's."""
-        return super().parse_args(
-            ctx, [_PROTECTED + arg if _CLUSTER.fullmatch(arg) else arg for arg in args]
-        )
 
 
 @click.group(cls=FarmCommand, context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,7 +82,7 @@ def main() -> None:
 
 
 @main.command(
-    cls=RunCommand,
+    cls=PytestCommand,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
     epilog=_RUN_EPILOG,
 )
@@ -121,7 +117,7 @@ def pytest_arguments(options: dict[str, str | None], rest: tuple[str, ...]) -> l
         value = options.get(name)
         if value is not None:
             arguments += [f"{option}={value}"]
-    return arguments + [arg.removeprefix(_PROTECTED) for arg in rest]
+    return [*arguments, *unprotected(rest)]
 
 
 if __name__ == "__main__":

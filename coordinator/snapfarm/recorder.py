@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from snapfarm import __version__
 from snapfarm.report.model import GoldenLine, ItemLine, RunReport
+from snapfarm.report.timeline import Phase, Timeline
 from snapfarm_worker import wire
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class RunRecorder:
             dist=dist,
         )
         self._began = time.monotonic()
+        self._timeline = Timeline(self._began)
         #: Why workers failed or how they died, in order, each text once.
         self._words: dict[str, str] = {}
 
@@ -57,19 +59,31 @@ class RunRecorder:
             )
         )
 
+    def launched(self, worker: str) -> None:
+        """Keep that a worker is about to be started."""
+        self._timeline.launched(worker, time.monotonic())
+
     def arrived(self, worker: str, message: FromWorker) -> None:
         """Keep what a message says of its worker."""
         line = self.report.worker(worker)
+        now = time.monotonic()
         match message:
             case wire.Hello(pid=pid):
                 line.pid = pid
+                self._timeline.answered(worker, now)
             case wire.SnapshotRestored():
                 line.receive_seconds[message.database] = message.receive_seconds
                 line.restore_seconds[message.database] = message.restore_seconds
                 line.repaired_chunks += message.repaired_chunks
             case wire.Collected(seconds=seconds):
                 line.collect_seconds = seconds
+                self._timeline.collected(worker, now)
+            case wire.ItemStarted():
+                self._timeline.item_began(now)
+            case wire.SessionEnded():
+                self._timeline.session_ended(worker, now)
             case wire.ItemFinished(seconds=seconds, resets=resets, anomalies=anomalies):
+                self._timeline.item_ended(now)
                 line.items += 1
                 line.busy_seconds += seconds
                 for reset in resets:
@@ -83,9 +97,25 @@ class RunRecorder:
         """Return how many databases a worker has restored and verified."""
         return len(self.report.worker(worker).restore_seconds)
 
-    def finished(self, nodeid: str, worker: str, seconds: float, outcomes: Iterable[str]) -> None:
-        """Keep an item's outcome: that of its worst phase."""
-        found = set(outcomes)
+    def ready(self, worker: str) -> None:
+        """Keep that a worker holds all databases."""
+        self._timeline.ready(worker, time.monotonic())
+
+    def finished(self, nodeid: str, worker: str, seconds: float, phases: Iterable[Phase]) -> None:
+        """Keep an item's outcome, which is that of its worst phase, and what its phases took."""
+        line = self.report.worker(worker) if self.report.planned_workers else None
+        found = set()
+        for phase in phases:
+            found.add(phase.outcome)
+            if line is None:
+                continue
+            match phase.when:
+                case "setup":
+                    line.setup_seconds += phase.seconds
+                case "call":
+                    line.call_seconds += phase.seconds
+                case "teardown":
+                    line.teardown_seconds += phase.seconds
         worst = next((o for o in ("failed", "rerun", "skipped") if o in found), "passed")
         if worst == "rerun":
             worst = "passed"
@@ -104,6 +134,10 @@ class RunRecorder:
     def anomalies(self, found: Iterable[Anomaly]) -> None:
         """Keep anomalies that did not come with a worker's message."""
         self.report.anomalies += found
+
+    def gone(self, worker: str) -> None:
+        """Keep that a worker's process has ended, in order or not."""
+        self._timeline.gone(worker, time.monotonic())
 
     def death(self, worker: str, how: str) -> None:
         """Keep how a worker's process ended."""
@@ -133,7 +167,13 @@ class RunRecorder:
 
     def close(self, exit_status: int) -> RunReport:
         """Return the finished report."""
-        self.report.seconds = time.monotonic() - self._began
+        now = time.monotonic()
+        self.report.seconds = now - self._began
+        self.report.coordinator_cpu = time.process_time()
+        if self.report.planned_workers:
+            self.report.wall = self._timeline.wall(now)
+            for line in self.report.workers.values():
+                line.times = self._timeline.of_worker(line.worker, line.busy_seconds)
         self.report.exit_status = exit_status
         return self.report
 
@@ -155,4 +195,5 @@ class PlainItems:
         found = self._reports.pop(nodeid, [])
         worker = next((str(vars(report).get("worker_id", "master")) for report in found), "master")
         seconds = sum(report.duration for report in found)
-        self._recorder.finished(nodeid, worker, seconds, [report.outcome for report in found])
+        phases = [Phase(str(each.when), each.outcome, each.duration) for each in found]
+        self._recorder.finished(nodeid, worker, seconds, phases)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from snapfarm.crashes import CrashScheduler, crash_report
+from snapfarm.report.timeline import Phase
 from snapfarm_worker import junit, plain
 from snapfarm_worker.keys import nodeid_of
 
@@ -111,17 +112,19 @@ class Replay:
         self._locations[key] = location
         self._config.hook.pytest_runtest_logstart(nodeid=nodeid_of(key), location=location)
 
-    def finished(self, node: WorkerNode, key: str, data: bytes) -> list[str]:
-        """Replay an item's reports; return their outcomes."""
+    def finished(self, node: WorkerNode, key: str, data: bytes) -> list[Phase]:
+        """Replay an item's reports; return what they say of its phases."""
         hook = self._config.hook
-        outcomes: list[str] = []
+        phases = []
         for report in reports(self._config, data):
             self._mark(report, node, key)
             junit.hand_over_attributes(self._config, cast("pytest.TestReport", report))
             hook.pytest_runtest_logreport(report=report)
-            outcomes.append(report.outcome)
+            # A subtest's time is in its test's too.
+            seconds = 0.0 if hasattr(report, "context") else getattr(report, "duration", 0.0)
+            phases.append(Phase(str(report.when), report.outcome, seconds))
         hook.pytest_runtest_logfinish(nodeid=nodeid_of(key), location=self._location(key))
-        return outcomes
+        return phases
 
     def logged(self, node: WorkerNode, data: bytes) -> None:
         """Replay reports that a plugin has logged in a worker outside of any item."""

@@ -129,7 +129,7 @@ class FarmSession:
         self._serve_databases(self._hub)
 
     def _serve_databases(self, hub: Hub) -> None:
-        if not self._settings.golden:
+        if not (self._settings.golden or self._settings.layers):
             hub.serve(Broadcast(self._settings.chunk_size), ())
             return
         from snapfarm import serving  # a farm without databases does without it
@@ -141,9 +141,9 @@ class FarmSession:
             say=self._teller.say,
         )
         self._goldens = served.goldens
-        for result in served.goldens:
+        for result in (*served.goldens, *served.layer_results):
             self._recorder.golden(result)
-        hub.serve(served.broadcast, served.orders)
+        hub.serve(served.broadcast, served.orders, served.layers)
 
     def pytest_collection(self, session: pytest.Session) -> bool:
         """Collect nothing here: the workers do."""
@@ -252,6 +252,7 @@ class FarmSession:
         folder, hub = self._folder, self._hub
         if folder is None or hub is None:
             raise RuntimeError("a worker was asked for before the session started")
+        self._recorder.launched(worker)
         return self._blueprint.specify(worker, folder.path, hub)
 
     def order(self, worker: str, keys: tuple[str, ...], flush: bool) -> tuple[wire.Message, Frames]:
@@ -305,6 +306,7 @@ class FarmSession:
                 pass
 
     def _became_ready(self, worker: str) -> None:
+        self._recorder.ready(worker)
         self._readiness.add(worker)
         self._announce_ready()
 
@@ -322,8 +324,8 @@ class FarmSession:
         self._announce_ready()
 
     def _item_finished(self, node: WorkerNode, key: str, reports: bytes, seconds: float) -> None:
-        outcomes = self._replay.finished(node, key, reports)
-        self._recorder.finished(nodeid_of(key), node.gateway.id, seconds, outcomes)
+        phases = self._replay.finished(node, key, reports)
+        self._recorder.finished(nodeid_of(key), node.gateway.id, seconds, phases)
         self._obey()
 
     def _session_ended(self, node: WorkerNode, message: wire.SessionEnded) -> None:
@@ -376,6 +378,7 @@ class FarmSession:
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Tell plugins that a worker is gone, and keep what it said about its end."""
+        self._recorder.gone(worker)
         # None: gevent, say, in a conftest that is ours too, has collected the process before us.
         expected = orderly and (died.exit_code in {0, None} or died.killed is KillReason.ENDING)
         error = None if expected else terminal.end_of(died)

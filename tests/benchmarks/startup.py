@@ -17,8 +17,8 @@ from benchmarks.hosts import Host
 from benchmarks.images import image
 from benchmarks.model import Bar, Column, Table
 from benchmarks.options import Options
-from benchmarks.processes import pss
 from benchmarks.runners import Source, Variant
+from snapfarm.compare.processes import pss
 
 NAME = "start"
 WORKERS = 4

@@ -17,7 +17,7 @@ import msgspec
 from benchmarks import sample_suites
 from benchmarks.model import Bar, Column, Result, Table, faster
 from benchmarks.options import Options, command
-from benchmarks.processes import Run, measure
+from snapfarm.compare.processes import Run, measure
 
 NAME = "suites"
 

@@ -82,7 +82,7 @@ class Load(msgspec.Struct, frozen=True):
         return self.title.format(calls=f"{self.calls:_}".replace("_", " "))
 
 
-_SIZES = (ONE, 100, 500, 1000, 2500, 5000, AUTOMATIC)
+_SIZES = (ONE, 100, 500, 1000, 2500, 5000, 10_000, AUTOMATIC)
 _TINY = (PLAIN, PRIVATE, NO_SENSORS)
 _SHORT = (PLAIN, THREADS)
 LOADS = (

@@ -30,7 +30,7 @@ _ORPHAN = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {_SP
 _MEASURE = """
 import os, sys
 from pathlib import Path
-from benchmarks.processes import measure
+from snapfarm.compare.processes import measure
 
 run = measure(
     [sys.executable, "-c", sys.argv[1]], Path.cwd(), os.environ, memory=sys.argv[2] == "memory"

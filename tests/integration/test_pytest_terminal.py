@@ -144,6 +144,15 @@ def test_report_of_a_farm_and_of_a_plain_run(tmp_path: Path) -> None:
             for worker in report.workers.values():
                 assert worker.pid > 0
                 assert set(worker.restore_seconds) == {"default"}
+                times = worker.times
+                assert times is not None
+                assert min(times.start, times.collection, times.waiting) > 0
+                phases = worker.setup_seconds + worker.call_seconds + worker.teardown_seconds
+                assert 0 < phases <= worker.busy_seconds
+            assert report.wall is not None
+            spans = msgspec.structs.astuple(report.wall)
+            assert min(spans) > 0
+            assert sum(spans) == pytest.approx(report.seconds)
 
 
 def test_a_report_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
@@ -202,3 +211,21 @@ def test_auto_asks_conftests_and_the_environment(tmp_path: Path) -> None:
     for way in ("farm", "farm beside xdist"):
         run = runs.run("--farm=auto", way=way)
         assert cast("dict[str, object]", run.report)["planned_workers"] == 3
+
+
+@pytest.mark.parametrize("options", ["-n 3", "-nauto", "--numprocesses=3 --dist loadfile"])
+def test_workers_of_xdist_in_addopts_are_for_runs_without_a_farm(
+    options: str, tmp_path: Path
+) -> None:
+    runs = Runs(
+        tmp_path / "suite",
+        {
+            "pytest.ini": f"[pytest]\naddopts = {options}\n",
+            "test_it.py": "def test_one(worker_id): assert worker_id in {'gw0', 'gw1'}\n"
+            "def test_two(): pass\n",
+        },
+    )
+    run = runs.run(way="farm beside xdist")
+    assert (run.exit_code, run.counts) == (0, "2 passed")
+    assert "snapfarm: -n of addopts is for pytest-xdist, and left out beside a farm" in run.stdout
+    assert cast("dict[str, object]", run.report)["planned_workers"] == 2

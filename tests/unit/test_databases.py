@@ -14,6 +14,7 @@ from snapfarm_worker.databases import Boundary, Databases
 from snapfarm_worker.engines import sqlalchemy_url
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.ring import ResetPolicy, Ring
+from snapfarm_worker.widefixtures import WideFixture
 from support.golden import ORDERS, golden
 
 SNAPSHOT = golden()
@@ -141,7 +142,7 @@ def test_a_database_that_nobody_used_is_not_restored(databases: Databases) -> No
     loads = []
     databases.add(Ring("default", lambda: loads.append(1) or SNAPSHOT))  # type: ignore[func-returns-value]
     databases.begin_test("one")
-    with databases.wide_fixture():
+    with databases.wide_fixture(WideFixture("module fixture 'wide'")):
         pass
     assert databases.end_test("one", None, "session").resets == {}
     assert loads == []

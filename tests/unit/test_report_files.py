@@ -12,6 +12,7 @@ import pytest
 from snapfarm import roles
 from snapfarm.recorder import RunRecorder
 from snapfarm.report import model
+from snapfarm.report.timeline import Phase
 
 
 def _config(folder: Path, **more: object) -> pytest.Config:
@@ -22,7 +23,7 @@ def _config(folder: Path, **more: object) -> pytest.Config:
 
 def test_names_that_are_no_valid_text_are_written_readable(tmp_path: Path) -> None:
     recorder = RunRecorder(0, "no")
-    recorder.finished("b\udcff.py::test", "master", 1.0, ["passed"])
+    recorder.finished("b\udcff.py::test", "master", 1.0, [Phase("call", "passed", 1.0)])
     recorder.unrun(["c\ud800.py::test"], "stopped: \udcff")
     roles.write_report(recorder, 0, _config(tmp_path))
     report = json.loads((tmp_path / "report.json").read_bytes())

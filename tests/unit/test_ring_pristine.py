@@ -14,6 +14,7 @@ from snapfarm_worker import connections
 from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
+from snapfarm_worker.widefixtures import WideFixture
 from support.golden import ORDERS, golden
 
 SHARING = [RingKind.SHARED_CACHE, RingKind.MEMDB]
@@ -106,7 +107,7 @@ def test_what_a_test_of_the_module_left_is_ended_with_the_module(
 def test_what_a_wider_fixture_began_outlives_the_module(databases: Databases) -> None:
     ring = databases.get()
     databases.begin_test("one")
-    with databases.wide_fixture():
+    with databases.wide_fixture(WideFixture("module fixture 'wide'")):
         wide = ring.connect()
         wide.execute("INSERT INTO empty VALUES (1)")
     databases.end_test("one", ResetPolicy.MODULE, "test")

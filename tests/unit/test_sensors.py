@@ -16,6 +16,7 @@ from snapfarm_worker.databases import Databases
 from snapfarm_worker.members import member_of
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 from snapfarm_worker.tables import Tables
+from snapfarm_worker.widefixtures import WideFixture
 from support.sensor_rig import EMPTY_SCHEMA, SHARING, SNAPSHOT, Rig
 
 #: From 3.13 on, freeing an open connection is a ResourceWarning.
@@ -180,7 +181,7 @@ def test_a_deferred_transaction_leaks_too(rig: Rig) -> None:
 
 
 def test_a_transaction_on_a_wide_connection_is_the_tests_own(rig: Rig) -> None:
-    with rig.databases.wide_fixture():
+    with rig.databases.wide_fixture(WideFixture("module fixture 'wide'")):
         conn = rig.ring.connect()
     conn.execute("DELETE FROM orders")
     assert rig.kinds() == [AnomalyKind.LEAKED_TRANSACTION]
@@ -198,7 +199,7 @@ def test_a_leaked_cursor(rig: Rig) -> None:
 
 
 def test_a_wide_cursor_is_spared(rig: Rig) -> None:
-    with rig.databases.wide_fixture():
+    with rig.databases.wide_fixture(WideFixture("module fixture 'wide'")):
         conn = rig.ring.connect()
         cursor = conn.execute("SELECT id FROM orders ORDER BY id")
         cursor.fetchone()
@@ -223,7 +224,7 @@ def test_a_connection_that_only_garbage_collection_closes(rig: Rig) -> None:
 
 
 def test_a_wide_transaction_in_the_way_of_a_reset(rig: Rig) -> None:
-    with rig.databases.wide_fixture():
+    with rig.databases.wide_fixture(WideFixture("module fixture 'wide'")):
         outer = rig.ring.connect()
         outer.execute("BEGIN")
         outer.execute("SELECT * FROM customers").fetchall()

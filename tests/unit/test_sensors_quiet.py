@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from snapfarm_worker.widefixtures import WideFixture
 from support.sensor_rig import EMPTY_SCHEMA, SHARING, Rig
 
 #: From 3.13 on, freeing an open connection is a ResourceWarning.
@@ -153,7 +154,7 @@ def test_ordinary_code_with_a_bystander_raises_no_alarm(rig: Rig, code: Any) -> 
 
 @LEAKS
 def test_what_wider_fixtures_hold_is_not_the_tests(rig: Rig) -> None:
-    with rig.databases.wide_fixture():
+    with rig.databases.wide_fixture(WideFixture("module fixture 'wide'")):
         outer = rig.ring.connect()
         outer.execute("INSERT INTO empty VALUES (1)")
         idle = rig.ring.connect()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from snapfarm_worker.errors import RingError, SnapshotError
-from snapfarm_worker.snapshot import Manifest, Snapshot
+from snapfarm_worker.snapshot import Manifest, Snapshot, take
 
 _T = TypeVar("_T")
 
@@ -29,6 +29,9 @@ _LARGE_PAGE = 2 << 20
 _TAKEN = 3.3
 #: So many bytes may lie in large pages; where those are scarce, it takes long to make them.
 _MOST_LARGE = 64 << 20
+
+#: From so many deliveries on, an image lies in SQLite's own page cache.
+_IN_PAGE_CACHE = 2
 
 #: Whether this process keeps freed memory.
 _keeping = False
@@ -99,24 +102,36 @@ class Courier:
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.manifest: Manifest = snapshot.manifest
+        manifest = snapshot.manifest
+        if _keeping:
+            use_large_pages(min(int(manifest.size * _TAKEN), _MOST_LARGE))
+        self._load(open_private(snapshot.data), manifest.database, manifest.encoding)
+        #: The size that the image should have, in bytes.
+        self._claimed = manifest.size
         #: Lets the pages in place: how often the image was delivered so far.
         self._deliveries = 0
-        if _keeping:
-            use_large_pages(min(int(snapshot.manifest.size * _TAKEN), _MOST_LARGE))
-        self._source = open_private(snapshot.data)
+
+    def _load(self, source: sqlite3.Connection, database: str, encoding: str) -> None:
+        self._source = source
+        self._database = database
+        self._encoding = encoding
         try:
-            with contextlib.closing(self._source.cursor()) as cursor:
+            with contextlib.closing(source.cursor()) as cursor:
                 self._size, self._objects = _shape(cursor)
         except sqlite3.DatabaseError as error:
-            self._source.close()
+            source.close()
             raise SnapshotError(
-                f"database {self.manifest.database!r}: the snapshot is no SQLite database: {error}"
+                f"database {database!r}: the snapshot is no SQLite database: {error}"
             ) from error
+
+    @property
+    def size(self) -> int:
+        """Length of the image in bytes."""
+        return self._size
 
     def prepare(self, target: sqlite3.Connection) -> None:
         """Set what an empty database takes over from its first connection only."""
-        target.execute(f"PRAGMA encoding = '{self.manifest.encoding}'")
+        target.execute(f"PRAGMA encoding = '{self._encoding}'")
 
     def deliver(self, target: sqlite3.Connection) -> None:
         """Overwrite the database of a ring connection with the image.
@@ -124,18 +139,17 @@ class Courier:
         Raises sqlite3.OperationalError, with the target unchanged, where another connection holds
         a lock on it.
         """
-        if self._deliveries == 1:
+        if self._deliveries == _IN_PAGE_CACHE - 1:
             self._into_page_cache()
         with _no_journal(target):
             self._source.backup(target)
         self._deliveries += 1
         with contextlib.closing(target.cursor()) as cursor:
             size, objects = _shape(cursor)
-        if (size, objects) != (self.manifest.size, self._objects) or size != self._size:
+        if (size, objects) != (self._claimed, self._objects) or size != self._size:
             raise RingError(
-                f"database {self.manifest.database!r} was restored with {size} bytes and {objects} "
-                f"schema objects instead of {self.manifest.size} and {self._objects}: please "
-                "report it"
+                f"database {self._database!r} was restored with {size} bytes and {objects} "
+                f"schema objects instead of {self._claimed} and {self._objects}: please report it"
             )
 
     def ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T | None:
@@ -157,6 +171,10 @@ class Courier:
                 found.setdefault(table, set()).add(column)
         return {table: frozenset(names) for table, names in found.items()}
 
+    def describe(self, layer: str) -> Manifest:
+        """Return the manifest of the image as that of a layer; reads and digests all of it."""
+        return take(self._source, self._database, layer=layer).manifest
+
     def close(self) -> None:
         """Free the image."""
         self._source.close()
@@ -172,6 +190,15 @@ class Courier:
             raise
         self._source.close()
         self._source = cached
+
+
+class CopyCourier(Courier):
+    """A courier of what a private connection, which it takes over, holds now."""
+
+    def __init__(self, copy: sqlite3.Connection, database: str, encoding: str) -> None:
+        self._load(copy, database, encoding)
+        self._claimed = self._size
+        self._deliveries = _IN_PAGE_CACHE
 
 
 @contextlib.contextmanager

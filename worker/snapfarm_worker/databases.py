@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -14,12 +15,15 @@ from snapfarm_worker import connections
 from snapfarm_worker.anomaly import Anomaly, Level
 from snapfarm_worker.engines import sqlalchemy_url
 from snapfarm_worker.errors import RingError
-from snapfarm_worker.members import member_of
+from snapfarm_worker.members import SoloConnection, member_of
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.sensors import Sensors
+from snapfarm_worker.snapshot import BASE
+from snapfarm_worker.widefixtures import WideFixture, WideFixtures
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
+    from snapfarm_worker.offers import DeclaredLayers
     from snapfarm_worker.snapshot import Snapshot
     from snapfarm_worker.wire import DatabaseOrder
 
@@ -44,6 +48,8 @@ class TestDatabases(msgspec.Struct, frozen=True):
 
     anomalies: tuple[Anomaly, ...]
     resets: dict[str, ResetOutcome]
+    #: What people should know besides.
+    notes: tuple[str, ...] = ()
 
 
 class Databases:
@@ -61,6 +67,8 @@ class Databases:
         self._policies: dict[str, ResetPolicy] = {}
         self._sensors = Sensors(findings, level=level) if level is not Level.OFF else None
         self._wide_fixtures = 0
+        self._declared: DeclaredLayers | None = None
+        self._fixtures = WideFixtures(self._rings, self._reset)
         #: Whether the present test has failed.
         self._failed = False
         self._open = True
@@ -90,6 +98,10 @@ class Databases:
         """Restore a verified snapshot into a ring, as ordered. Raises WorkerError."""
         ring = Ring.restore(snapshot, kind=RingKind(order.ring), verified=True)
         self.add(ring, policy=ResetPolicy(order.reset))
+
+    def declare(self, layers: DeclaredLayers) -> None:
+        """Know of layers that tests can ask for."""
+        self._declared = layers
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,6 +147,8 @@ class Databases:
         `policy` is the test's own, before the database's and the suite's.
         """
         self._failed = False
+        self._fixtures.ending = None
+        self._fixtures.policies = {name: self._policy(name, policy) for name in self._rings}
         for ring in self._rings.values():
             ring.mark()
         if self._sensors is not None:
@@ -146,12 +160,70 @@ class Databases:
         """The test that runs has failed: what it leaves behind is no surprise."""
         self._failed = True
 
-    def _policy(self, name: str, own: ResetPolicy | None) -> ResetPolicy:
-        return own or self._policies.get(name, self.policy)
+    def stand_on(self, layers: Sequence[str]) -> bool:
+        """Bring each database to the one of these declared layers that is its own, or to golden.
+
+        Fixtures of wider scope that have committed on top of another layer are torn down: whoever
+        needs one has it set up again. Returns whether anything was done.
+
+        Raises RingError for layers that don't exist or exclude each other, what getting a layer
+        raises, and what fixtures raise while they are torn down.
+        """
+        if self._declared is None and not layers:
+            return False
+        wanted = self._grounds(layers)
+        changing = [
+            (ring, wanted.get(name, BASE))
+            for name, ring in self._rings.items()
+            if name in wanted or (ring.is_open and ring.layers.ground != BASE)
+        ]
+        for ring, layer in changing:
+            ring.ensure()
+            if layer != BASE:
+                assert self._declared is not None
+                ring.layers.prepare(layer, functools.partial(self._declared.snapshot, layer))
+        changing = [(ring, layer) for ring, layer in changing if ring.layers.ground != layer]
+        errors: list[BaseException] = []
+        for ring, layer in changing:
+            errors += self._fixtures.finish(ring)
+            ring.layers.stand_on(layer)
+            ring.reset()
+        if errors:
+            raise errors[0]
+        return bool(changing)
+
+    def _grounds(self, layers: Sequence[str]) -> dict[str, str]:
+        """Return the layer of each database that has one of these. Raises RingError."""
+        known = self._declared.databases if self._declared is not None else {}
+        wanted: dict[str, str] = {}
+        for layer in layers:
+            if layer not in known:
+                there_are = (
+                    f"choose one of {', '.join(map(repr, known))}"
+                    if known
+                    else "none is declared in [tool.farm.layers], or by @snapfarm.layer in a "
+                    "module that the key layer_modules names"
+                )
+                raise RingError(f"there is no layer {layer!r}: {there_are}")
+            other = wanted.setdefault(known[layer], layer)
+            if other != layer:
+                raise RingError(
+                    f"layers {other!r} and {layer!r} are both of database {known[layer]!r}: a test "
+                    "has one of them; declare a layer with on= that holds both"
+                )
+        return wanted
 
     def anomalies(self) -> tuple[Anomaly, ...]:
         """Return what was observed so far in the test that runs."""
         return self._sensors.findings.peek() if self._sensors is not None else ()
+
+    def begin_teardown(self, policy: ResetPolicy | None, boundary: Boundary) -> None:
+        """The tear-down of a test begins, after which `end_test` is called with the same."""
+        self._fixtures.ending = frozenset(
+            ring
+            for name, ring in self._rings.items()
+            if boundary in _DUE[self._policy(name, policy)]
+        )
 
     def end_test(self, test: str, policy: ResetPolicy | None, boundary: Boundary) -> TestDatabases:
         """A test ended, its fixtures torn down: observe what is left, and reset what is due.
@@ -159,52 +231,75 @@ class Databases:
         `policy` is the test's own, before the database's and the suite's.
         """
         resets: dict[str, ResetOutcome] = {}
+        notes: list[str] = []
         for name, ring in self._rings.items():
-            if self._sensors is not None and (ring.is_open or ring.fate()):
-                self._sensors.scan(ring)
             if not ring.is_open:
+                if self._sensors is not None and ring.fate():
+                    self._sensors.scan(ring)
                 continue
             self._observe_residue(ring)
             if boundary in _DUE[self._policy(name, policy)]:
-                resets[name], blockers = ring.reset_naming()
-                if self._sensors is not None:
-                    retired = resets[name].tier == "retired"
-                    self._sensors.blocked(ring, blockers, retired=retired)
-                    self._sensors.was_reset(ring)
+                resets[name] = self._reset(ring)
+                if resets[name].tier != "clean":
+                    notes += self._fixtures.taken_back(ring)
             else:
+                if self._sensors is not None:
+                    self._sensors.scan(ring)
                 ring.leave()
         anomalies = self._sensors.finish() if self._sensors is not None else ()
-        return TestDatabases(anomalies, resets)
+        return TestDatabases(anomalies, resets, tuple(notes))
+
+    def _policy(self, name: str, policy: ResetPolicy | None) -> ResetPolicy:
+        return policy or self._policies.get(name, self.policy)
+
+    def _reset(self, ring: Ring) -> ResetOutcome:
+        """Observe what a test leaves in a ring, and reset it."""
+        if self._sensors is not None:
+            self._sensors.scan(ring)
+        outcome, blockers = ring.reset_naming()
+        if self._sensors is not None:
+            self._sensors.blocked(ring, blockers, retired=outcome.tier == "retired")
+        return outcome
 
     def _observe_residue(self, ring: Ring) -> None:
         if self._sensors is not None:
             self._sensors.residue(ring, passed=not self._failed)
 
     @contextmanager
-    def wide_fixture(self) -> Iterator[None]:
-        """Set up a fixture that outlives the test: what it opens and begins is not the test's."""
+    def wide_fixture(self, fixture: WideFixture) -> Iterator[None]:
+        """Set up a fixture that outlives the test: what it opens and begins is not the test's.
+
+        What it commits becomes a layer, unless the context raises.
+        """
         before = {name: ring.transactions() for name, ring in self._rings.items() if ring.is_open}
         self._wide_fixtures += 1
         self._tell_sensors()
         try:
-            yield
+            with self._fixtures.set_up(fixture):
+                yield
         finally:
             self._wide_fixtures -= 1
             self._tell_sensors()
             for name, ring in self._rings.items():
                 if ring.is_open:
                     ring.adopt(before.get(name, frozenset()))
-                    if self._sensors is not None:
-                        self._sensors.accept(ring)
+            self._accept()
 
-    def begin_wide_teardown(self) -> None:
-        """A fixture that outlives the test is torn down: what was left before is the test's."""
+    def begin_fixture_teardown(self, fixture: WideFixture) -> None:
+        """A fixture that `wide_fixture` has set up is about to be torn down."""
         for ring in self._rings.values():
             if ring.is_open:
-                self._observe_residue(ring)
+                self._observe_residue(ring)  # what was left before is the test's
+        self._fixtures.begin_teardown(fixture)
 
-    def end_wide_teardown(self) -> None:
-        """It was torn down: what it has changed meanwhile is not the test's."""
+    def end_fixture_teardown(self, fixture: WideFixture) -> list[str]:
+        """A fixture was torn down, its layers go; return what people should know."""
+        told = self._fixtures.end_teardown(fixture)
+        self._accept()
+        return told
+
+    def _accept(self) -> None:
+        """What is committed by now is a wider fixture's, and meant so."""
         for ring in self._rings.values():
             if ring.is_open and self._sensors is not None:
                 self._sensors.accept(ring)
@@ -228,6 +323,13 @@ class Databases:
                 self._sensors.leaked_transaction(member)
             conn.rollback()
         conn.close()
+
+    def call_failed(self, conn: sqlite3.Connection, error: BaseException) -> None:
+        """A task that was given this connection raised: that may be what SQLite told it."""
+        if isinstance(conn, SoloConnection) and isinstance(error, sqlite3.Error):
+            member = conn.farm_member
+            if member.watcher is not None:
+                member.watcher.failed(conn, member, "", error)
 
     def end_call(self, conn: sqlite3.Connection) -> bool:
         """A task ended that was given this connection: report and end a transaction that it left.

@@ -7,7 +7,11 @@ after the last finalizer.
 
 from __future__ import annotations
 
+import functools
+import logging
 import sqlite3
+import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,21 +25,35 @@ from snapfarm_worker.errors import RingError
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.snapshot import Manifest
 from snapfarm_worker.threads import DEFAULT_THREADS, DEFAULT_TIMEOUT, run_threads
+from snapfarm_worker.widefixtures import WideFixture
 from snapfarm_worker.wire import RingReset
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
     import sqlalchemy.orm
+    from _pytest.fixtures import SubRequest
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _T = TypeVar("_T")
 
 _MARKER = (
-    "farm(database=None, reset=None, threads=4): choose the golden database of the farm's "
-    "fixtures, when it is reset ('test', 'module', 'session', 'never'), and the threads of "
-    "farm_threads"
+    "farm(database=None, reset=None, threads=4, layer=None): choose the golden database of the "
+    "farm's fixtures, when it is reset ('test', 'module', 'session', 'never'), the threads of "
+    "farm_threads, and a declared layer (or several, of several databases) to begin with"
 )
 SECTION = "farm anomalies"
+
+_databases_key: pytest.StashKey[Databases] = pytest.StashKey()
+
+
+# No method: pytest wants fixtures of wider scope to be none.
+@pytest.fixture(scope="session")
+def farm_databases(pytestconfig: pytest.Config) -> Databases:
+    """All rings; `farm_databases.get(name)` returns one. For fixtures of wider scope.
+
+    What such a fixture commits is there for every test that it is there for.
+    """
+    return pytestconfig.stash[_databases_key]
 
 
 class FarmMark(msgspec.Struct, frozen=True):
@@ -44,6 +62,7 @@ class FarmMark(msgspec.Struct, frozen=True):
     database: str | None = None
     reset: ResetPolicy | None = None
     threads: int = DEFAULT_THREADS
+    layers: tuple[str, ...] = ()
 
 
 class MarkError(ValueError):
@@ -76,12 +95,17 @@ class FarmRing:
         """What the golden database holds."""
         return self._ring.manifest
 
+    @property
+    def baseline(self) -> Manifest:
+        """What the database holds when the test begins: fixtures may have added to it."""
+        return self._ring.baseline
+
     def connect(self, **options: object) -> sqlite3.Connection:
         """Return a new connection, which the test closes; options as for `sqlite3.connect`."""
         return self._ring.connect(**options)
 
     def reset(self) -> ResetOutcome:
-        """Bring the database back to its golden state, in the middle of a test."""
+        """Bring the database back to how it was when the test began, in the middle of it."""
         return self._ring.reset()
 
 
@@ -124,25 +148,35 @@ class DatabasePlugin:
     # ------------------------------------------------------------ hooks
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Make the marker known."""
+        """Make the marker known, and the fixture that is no method."""
         config.addinivalue_line("markers", _MARKER)
+        config.stash[_databases_key] = self.databases
+        config.pluginmanager.register(sys.modules[__name__], "farm-session-fixtures")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin an attempt at an item."""
-        self.databases.begin_test(item.nodeid, _policy_of(item))
+        try:
+            policy = read_marks(item).reset
+        except MarkError:
+            policy = None  # told by `pytest_check_marks`
+        self.databases.begin_test(item.nodeid, policy)
         return (yield)
 
     # Inside of all wrappers: whose setup did not begin may fail in teardown, pytest's own included.
     @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
     def pytest_check_marks(self, item: pytest.Item) -> None:
-        """Fail an item whose marker is wrong."""
+        """Fail an item whose marker is wrong; bring the databases to the layers that it names."""
         try:
             mark = read_marks(item)
             if mark.database is not None:
                 self.databases.get(mark.database)
+            if self.databases.stand_on(mark.layers):
+                self.databases.begin_test(item.nodeid, mark.reset)
+            return
         except (MarkError, RingError) as error:
-            pytest.fail(f"marker farm of {item.nodeid}: {error}", pytrace=False)
+            told = str(error)
+        pytest.fail(f"marker farm of {item.nodeid}: {told}", pytrace=False)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
@@ -150,9 +184,15 @@ class DatabasePlugin:
     ) -> Generator[None, object, object]:
         """End an attempt at an item, after the last finalizer that runs now."""
         try:
+            policy = read_marks(item).reset
+        except MarkError:
+            policy = None
+        boundary = _boundary(item, nextitem)
+        self.databases.begin_teardown(policy, boundary)
+        try:
             return (yield)
         finally:
-            self._end(item, nextitem)
+            self._end(item, policy, boundary)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -172,21 +212,30 @@ class DatabasePlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[object]
+        self, fixturedef: pytest.FixtureDef[object], request: SubRequest
     ) -> Generator[None, object, object]:
-        """Keep what wider fixtures open and begin apart from what the test does."""
+        """Keep what wider fixtures do apart from what the test does: their commits are layers."""
         if fixturedef.scope == "function" or not self.databases.names:
             return (yield)
-        # Finalizers are called in the reverse order: this one after the fixture's own.
-        fixturedef.addfinalizer(self.databases.end_wide_teardown)
-        try:
-            with self.databases.wide_fixture():
-                return (yield)
-        finally:
-            fixturedef.addfinalizer(self.databases.begin_wide_teardown)
+        fixture = WideFixture(f"{fixturedef.scope} fixture {fixturedef.argname!r}")
+        fixture.finish = functools.partial(fixturedef.finish, request)
+        # Finalizers run in reverse order: this one when all others have.
+        fixturedef.addfinalizer(lambda: self._torn_down(fixture))
+        with self.databases.wide_fixture(fixture):
+            result = yield
+        if fixture.committed:
+            fixturedef.addfinalizer(lambda: self.databases.begin_fixture_teardown(fixture))
+        return result
 
-    def _end(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        ended = self.databases.end_test(item.nodeid, _policy_of(item), _boundary(item, nextitem))
+    def _torn_down(self, fixture: WideFixture) -> None:
+        if fixture.committed:
+            for note in self.databases.end_fixture_teardown(fixture):
+                _warn(note)
+
+    def _end(self, item: pytest.Item, policy: ResetPolicy | None, boundary: Boundary) -> None:
+        ended = self.databases.end_test(item.nodeid, policy, boundary)
+        for note in ended.notes:
+            _warn(note)
         self.anomalies.extend(ended.anomalies)
         if ended.anomalies:
             self._of_item.setdefault(item.nodeid, []).extend(ended.anomalies)
@@ -197,14 +246,6 @@ class DatabasePlugin:
             )
 
     # ------------------------------------------------------------ fixtures
-
-    @pytest.fixture(scope="session")
-    def farm_databases(self) -> Databases:
-        """All rings; `farm_databases.get(name)` returns one. For fixtures of wider scope.
-
-        What such a fixture commits is gone after the first reset.
-        """
-        return self.databases
 
     @pytest.fixture
     def farm_ring(self, request: pytest.FixtureRequest) -> FarmRing:
@@ -275,8 +316,10 @@ def read_marks(item: pytest.Item) -> FarmMark:
         if mark.args:
             raise MarkError(f"{mark.args!r} has no keyword: write farm(database=…, reset=…)")
         for key, value in mark.kwargs.items():
-            if key not in ("database", "reset", "threads"):
-                raise MarkError(f"unknown keyword {key!r}: expected database, reset or threads")
+            if key not in ("database", "reset", "threads", "layer"):
+                raise MarkError(
+                    f"unknown keyword {key!r}: expected database, reset, threads or layer"
+                )
             values.setdefault(key, value)
     database, reset, threads = values.get("database"), values.get("reset"), values.get("threads")
     if database is not None and not isinstance(database, str):
@@ -290,7 +333,35 @@ def read_marks(item: pytest.Item) -> FarmMark:
     except ValueError:
         known = ", ".join(repr(str(each)) for each in ResetPolicy)
         raise MarkError(f"reset is {reset!r}: expected one of {known}") from None
-    return FarmMark(database, policy, threads)
+    return FarmMark(database, policy, threads, _layers(values.get("layer")))
+
+
+def layer_key(item: pytest.Item) -> str:
+    """Return the names of the declared layers that an item asks for, joined; "" for a wrong mark.
+
+    Items of one key begin with the same databases.
+    """
+    try:
+        return ",".join(sorted(read_marks(item).layers))
+    except MarkError:
+        return ""
+
+
+def _layers(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = (value,) if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return tuple(dict.fromkeys(names))
+    raise MarkError(f"layer is {value!r}: expected the name of a declared layer, or a list of such")
+
+
+def _warn(note: str) -> None:
+    """Warn, also in a run that turns warnings into errors: it breaks no test."""
+    try:
+        warnings.warn(note, RuntimeWarning, stacklevel=2)
+    except Warning:
+        logging.getLogger("snapfarm").warning(note)
 
 
 def told(anomaly: Anomaly) -> str:

@@ -53,6 +53,8 @@ class RingWatch:
         self.altered: dict[str, str] = {}
         #: Empty, but meant so by a fixture of wider scope.
         self._accepted: set[str] = set()
+        self._counted: tuple[Manifest, dict[str, int]] | None = None
+        self._resets = ring.resets
         self._version: int | None = None
         self._schema: int | None = None
         self._objects: dict[str, str] = {}
@@ -63,14 +65,18 @@ class RingWatch:
     @property
     def baseline(self) -> Manifest:
         """What tests begin with."""
-        return self.ring.manifest
+        return self.ring.baseline
 
     def baseline_rows(self, table: str) -> int:
         """Return how many rows a table has in the baseline; the name in lower case."""
         return self._manifest_rows().get(table, 0)
 
     def _manifest_rows(self) -> dict[str, int]:
-        return {name.lower(): rows for name, rows in self.baseline.rows.items()}
+        manifest = self.baseline
+        if self._counted is None or self._counted[0] is not manifest:
+            rows = {name.lower(): rows for name, rows in manifest.rows.items()}
+            self._counted = (manifest, rows)
+        return self._counted[1]
 
     # ------------------------------------------------------------ the course of tests
 
@@ -81,6 +87,7 @@ class RingWatch:
         self.written.clear()
         self.uncommitted = False
         if self.wide and self.ring.is_open:
+            self._look_for_resets()
             if self._version is None:
                 self._note_versions()
                 self._objects = self._listed()
@@ -93,21 +100,30 @@ class RingWatch:
 
     def residue(self, test: str) -> Residue:
         """Return what the test has left since it began, or since this was asked."""
-        if not self.wide or not self.ring.is_open or not self._changed():
+        if not self.wide or not self.ring.is_open:
+            return Residue()
+        self._look_for_resets()
+        if not self._changed():
             return Residue()
         return self._survey(test, everything=False)
 
     def accept(self) -> None:
         """Take what there is now as meant so: a fixture of wider scope has done it."""
-        if self.wide and self.ring.is_open and self._changed():
+        if not self.wide or not self.ring.is_open:
+            return
+        self._look_for_resets()
+        if self._changed():
             self._survey("", everything=True)
             self._accepted |= self.emptied.keys()
             self.emptied.clear()
             self.gone.clear()
             self.altered.clear()
 
-    def was_reset(self) -> None:
-        """The ring has its baseline again."""
+    def _look_for_resets(self) -> None:
+        """Forget what was left before the last reset."""
+        if self._resets == self.ring.resets:
+            return
+        self._resets = self.ring.resets
         self.emptied.clear()
         self.gone.clear()
         self.altered.clear()
@@ -115,7 +131,7 @@ class RingWatch:
         self._rows.clear()
         self._digests.clear()
         self._version = self._schema = None
-        self._objects = {}
+        self._objects = self.ring.ask_baseline(_objects) or {}
 
     # ------------------------------------------------------------ looking
 

@@ -6,6 +6,7 @@ user's (see `blend`), so that only SQLite's own work is repeated, never the user
     class              waits for a shared-cache lock      tells the watcher
     RingCursor         execute, executemany, script       failures; statements while on alert
     RingConnection     the same, blobopen, backup         failures, deserialize
+    SoloConnection     all but `execute`                  all but failures of `execute`
 """
 
 from __future__ import annotations
@@ -268,6 +269,8 @@ class RingConnection(sqlite3.Connection):
     def close(self) -> None:
         """Close the connection; an unfinished cursor that lives on keeps its locks, though."""
         member = self.farm_member
+        if member.home is not None and not member.closed:
+            member.home.parting(self, member)
         if member.alert and not member.closed and member.watcher is not None:
             member.watcher.closing(self, member)
         super().close()
@@ -275,6 +278,27 @@ class RingConnection(sqlite3.Connection):
             member.closed = True
             if member.home is not None:
                 member.home.parted(member)
+
+
+class SoloConnection(RingConnection):
+    """A member that has its ring to itself, so `execute` is SQLite's own: no lock can be met.
+
+    What is executed that way and fails, the watcher learns from whoever gets the error. It becomes
+    a plain RingConnection as soon as somebody else joins the ring, or it leaves the ring.
+    """
+
+    execute = sqlite3.Connection.execute
+
+    def accompany(self) -> None:
+        """Become a member among others, for good."""
+        self.__class__ = RingConnection  # type: ignore[assignment]  # a superclass, same layout
+
+    if not TYPE_CHECKING:
+
+        def deserialize(self, data, /, *, name="main"):
+            """Replace the database by an image, which the watcher follows from now on."""
+            self.accompany()
+            self.deserialize(data, name=name)
 
 
 _execute = sqlite3.Cursor.execute

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -11,6 +12,9 @@ from snapfarm_worker.stacks import Frame, shown
 
 if TYPE_CHECKING:
     from snapfarm_worker.members import RingConnection
+
+
+_numbers = itertools.count(1)
 
 
 class Watcher(Protocol):
@@ -53,6 +57,9 @@ class Home(Protocol):
     def generation(self) -> int:
         """Counts the databases that the ring retired."""
 
+    def parting(self, conn: RingConnection, member: Member) -> None:
+        """A member is about to be closed, though that may fail."""
+
     def parted(self, member: Member) -> None:
         """A member was closed, for the first time; what this raises, the closer gets."""
 
@@ -68,8 +75,8 @@ class Member:
 
     __slots__ = (
         "alert", "authorizer", "autocommit", "closed", "explicit", "fixture", "generation", "home",
-        "left", "notes", "opened", "patient", "pooled", "quiet", "ref", "test", "thread",
-        "thread_id", "timeout", "traced", "tracer", "watcher", "wide",
+        "left", "notes", "number", "opened", "patient", "pooled", "pristine", "quiet", "ref",
+        "test", "thread", "thread_id", "timeout", "traced", "tracer", "watcher", "wide",
     )  # fmt: skip
 
     def __init__(self, home: Home | None, *, patient: bool, timeout: float) -> None:
@@ -78,6 +85,10 @@ class Member:
         self.watcher = home.watcher if home else None
         #: The ring's generation that the connection was made to.
         self.generation = home.generation if home else 0
+        #: Counts the members of this process.
+        self.number = next(_numbers)
+        #: How a copy of a private ring's stood when it was last at the baseline.
+        self.pristine: tuple[int, ...] = ()
         #: Returns the connection, or None once it is gone.
         self.ref: Callable[[], RingConnection | None] = _gone
         #: True where locks have to be waited for here, since SQLite does not.

@@ -47,6 +47,9 @@ class Outside:
         """Whether other connections may have opened the same database."""
         return self.name not in ("", ":memory:") and "::memory:" not in self.name
 
+    def parting(self, conn: RingConnection, member: Member) -> None:
+        """A connection is about to be closed."""
+
     def parted(self, member: Member) -> None:
         """A connection was closed."""
 
@@ -97,6 +100,11 @@ class Outsiders:
         if not isinstance(outside, Outside) or names is None or names[1] or member.left:
             return
         table = names[0].lower()
+        if outside.ring and not outside.misspelt:
+            ring = self._watches[outside.ring].ring
+            if fate := ring.fate():
+                report_vanished(self._findings, ring.database, fate, sql=sql, table=table)
+                return
         has_tables = ask(conn, "SELECT count(*) FROM sqlite_schema")
         if has_tables and not outside.ring:
             return  # a database of the program's own
@@ -125,9 +133,6 @@ class Outsiders:
         watch = self._golden(table, outside.ring)
         if watch is None:
             return
-        if outside.ring and not outside.misspelt and (fate := watch.ring.fate()):
-            report_vanished(self._findings, watch.ring.database, fate, sql=sql, table=table)
-            return
         # Whoever makes the table now has only looked whether it was there.
         member.alert = True
         self._accused.add(outside.name)
@@ -149,7 +154,7 @@ class Outsiders:
         )
 
     def _withdraw(self, conn: RingConnection, outside: Outside, member: Member) -> None:
-        for watch in self._watches.values():
+        for watch in [watch for watch in self._watches.values() if watch.ring.is_open]:
             for known in watch.baseline.tables:
                 table = known.name.lower()
                 key = (outside.name if outside.shared else member, table)
@@ -162,7 +167,7 @@ class Outsiders:
         """Return the ring whose baseline has a table, the named one first."""
         watches = sorted(self._watches.items(), key=lambda item: item[0] != database)
         for _, watch in watches:
-            if watch.ring.is_known and any(table == t.name.lower() for t in watch.baseline.tables):
+            if watch.ring.is_open and any(table == t.name.lower() for t in watch.baseline.tables):
                 return watch
         return None
 

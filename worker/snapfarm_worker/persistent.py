@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from snapfarm_worker import connections, settling
 from snapfarm_worker.blockers import Spared, end_cursors
 from snapfarm_worker.errors import RingError, StateNotKept
-from snapfarm_worker.members import Member, Watcher
+from snapfarm_worker.members import Member, RingConnection, Watcher
 from snapfarm_worker.reset import ResetOutcome
 from snapfarm_worker.ring import Ring
 from snapfarm_worker.ringkind import RingKind, check_size, check_support
@@ -265,6 +265,9 @@ class PersistentRing:
             raise RingError(f"the ring {self.uri} was closed, and its state given up")
         self._connected.add(member)
         ring.welcome(conn, member)
+
+    def parting(self, conn: RingConnection, member: Member) -> None:
+        """A member is about to be closed: what counts is when it was."""
 
     def parted(self, member: Member) -> None:
         """A member was closed: if it was the last one, the ring falls asleep."""

@@ -16,16 +16,18 @@ import re
 import secrets
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from snapfarm_worker import connections
 from snapfarm_worker.blockers import Blocker, Spared, present
-from snapfarm_worker.copies import renew
-from snapfarm_worker.courier import Courier, open_private
+from snapfarm_worker.copies import probe, renew
+from snapfarm_worker.courier import Courier
 from snapfarm_worker.errors import RingError
-from snapfarm_worker.members import Member, Watcher
+from snapfarm_worker.layers import Layer, LayerStack
+from snapfarm_worker.members import Member, RingConnection, SoloConnection, Watcher
 from snapfarm_worker.reset import ResetOutcome, ResetPolicy, Tier, cheapest_tier
 from snapfarm_worker.ringkind import FORMS, RingKind, check_size, check_support
 from snapfarm_worker.sentinel import SNAPSHOT_PATIENCE, Door, Sentinel
@@ -74,6 +76,8 @@ class Ring:
         self.watcher: Watcher | None = None
         #: Counts the databases that this ring retired.
         self.generation = 0
+        #: Counts how often it was asked to go back to its baseline.
+        self.resets = 0
         #: Held while the database as a whole is touched.
         self._lock = threading.RLock()
         self._door = Door()
@@ -81,13 +85,14 @@ class Ring:
         self._load = load
         self._verified = False
         self._members: set[Member] = set()
+        #: The one connection, while it believes that nobody else is there.
+        self._solo: weakref.ref[SoloConnection] | None = None
         self._spared = Spared()
         #: What earlier tests left that ended without a reset.
         self._owed = Spared()
-        # From here on: None until the state is OPEN.
-        self._manifest: Manifest | None = None
-        self._courier: Courier | None = None
-        self._image: bytes | bytearray | None = None
+        #: What the ring can go back to; empty until the state is OPEN.
+        self.layers = LayerStack(self)
+        #: None until the state is OPEN, and in a private ring.
         self._sentinel: Sentinel | None = None
         unique = name or f"{os.getpid()}-{next(_numbers)}-{secrets.token_hex(3)}"
         self._key = connections.PREFIX + re.sub(r"[^A-Za-z0-9_.-]", "_", f"{unique}-{database}")
@@ -144,10 +149,19 @@ class Ring:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest of the snapshot that the ring is reset to."""
+        """The manifest of the golden snapshot, whatever lies on top of it."""
         self.ensure()
-        assert self._manifest is not None
-        return self._manifest
+        return self.layers.golden.manifest
+
+    @property
+    def baseline(self) -> Manifest:
+        """The manifest of what the ring is reset to: of the top layer, or of the golden snapshot.
+
+        That of a fixture's layer is made when it is asked for first, which reads all of the layer.
+        """
+        self.ensure()
+        with self._lock:
+            return self.layers.top.manifest
 
     @property
     def is_open(self) -> bool:
@@ -155,14 +169,19 @@ class Ring:
         return self._state is _State.OPEN
 
     @property
-    def is_known(self) -> bool:
-        """Whether the manifest is there without restoring anything now."""
-        return self._manifest is not None
-
-    @property
     def key(self) -> str:
         """The part of the URI that names this ring and no other."""
         return self._key
+
+    @property
+    def sentinel(self) -> Sentinel | None:
+        """The connection that the ring holds itself; hold `lock` while it is used."""
+        return self._sentinel
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while the database as a whole is touched."""
+        return self._lock
 
     @property
     def patient(self) -> bool:
@@ -172,6 +191,13 @@ class Ring:
     def connect(self, **options: object) -> sqlite3.Connection:
         """Return a connection to the ring; the options are those of `sqlite3.connect`."""
         return connections.join(self, "", (), options)
+
+    def connect_alone(self) -> sqlite3.Connection:
+        """Return a connection that is as fast as SQLite's own as long as nobody else joins.
+
+        The watcher has to be told of what reaches the caller of its `execute`.
+        """
+        return self.connect(factory=SoloConnection)
 
     def is_dirty(self) -> bool:
         """Tell whether anything was committed since the last reset, as far as it is known."""
@@ -207,13 +233,32 @@ class Ring:
     def welcome(self, conn: sqlite3.Connection, member: Member | None) -> None:
         """Take a new connection in."""
         if self.kind is RingKind.PRIVATE:
-            if (image := self._image) is None:
+            if (image := self.layers.image) is None:
                 raise RingError(f"the ring {self.uri} was closed meanwhile: connect earlier")
             sqlite3.Connection.deserialize(conn, image)
+            if member is not None:
+                member.pristine = probe(conn)
+        else:
+            self._join(conn)
         if member is not None:
             self._members.add(member)
             if self.watcher is not None:
                 self.watcher.joined(member)
+
+    def _join(self, conn: sqlite3.Connection) -> None:
+        """Let who has been alone know that it is so no longer."""
+        if self._solo is not None and (solo := self._solo()) is not None:
+            solo.accompany()
+        self._solo = None
+        if isinstance(conn, SoloConnection):
+            if self._members:
+                conn.accompany()
+            else:
+                self._solo = weakref.ref(conn)
+
+    def parting(self, conn: RingConnection, member: Member) -> None:
+        """A member is about to be closed."""
+        self.layers.parting(conn, member)
 
     def parted(self, member: Member) -> None:
         """A member was closed; it is forgotten when it is freed."""
@@ -284,7 +329,8 @@ class Ring:
     def ask_baseline(self, question: Callable[[sqlite3.Connection], _T]) -> _T | None:
         """Ask the state that the ring is reset to; None where that is not kept."""
         with self._lock:
-            return self._courier.ask(question) if self._courier is not None else None
+            courier = self.layers.top.courier if self.is_open else None
+            return courier.ask(question) if courier is not None else None
 
     def fate(self) -> str:
         """Tell what became of the connection that keeps the database alive; "" if all is well."""
@@ -293,13 +339,13 @@ class Ring:
         with self._lock:
             return self._sentinel.fate() if self._sentinel is not None else ""
 
-    def golden_columns(self) -> dict[str, frozenset[str]]:
-        """Return the columns of each golden table in lower case; empty if the image is gone."""
+    def baseline_columns(self) -> dict[str, frozenset[str]]:
+        """Return the columns of each table of the baseline in lower case; empty without image."""
         with self._lock:
-            return self._courier.columns() if self._courier is not None else {}
+            return self.layers.top.columns() if self.is_open else {}
 
     def reset(self) -> ResetOutcome:
-        """Bring the database back to the snapshot.
+        """Bring the database back to the top layer, or to the golden snapshot if there is none.
 
         Rolls back and closes what holds locks since the test began. Raises RingError if the ring
         is not resettable, or closed.
@@ -309,6 +355,7 @@ class Ring:
     def reset_naming(self) -> tuple[ResetOutcome, tuple[Blocker, ...]]:
         """Reset, and return also what held locks when the reset began."""
         began = perf_counter()
+        self.resets += 1
         if self._state is _State.CLOSED:
             raise RingError(f"the ring {self.uri} is closed: it can't be reset")
         if self._state is _State.WAITING:
@@ -320,30 +367,32 @@ class Ring:
         return outcome, tuple(blockers)
 
     def _reset(self) -> tuple[Tier, list[Blocker]]:
-        if self._image is not None:
-            renewed, blockers = renew(self.members(), self._spared, self._image)
+        if self.kind is RingKind.PRIVATE:
+            image = self.layers.image
+            assert image is not None
+            renewed, blockers = renew(self.members(), self._spared, image)
             return "in-place" if renewed else "clean", blockers
         assert self._sentinel is not None
         tier, blockers = cheapest_tier(self.kind, self._sentinel, self._present, self._spared)
         if tier == "clean":
             return tier, blockers
-        if self._courier is None:
+        courier = self.layers.top.courier
+        if courier is None:
             raise RingError(
                 f"the ring {self.uri} can't be reset: it was restored with resettable=False"
             )
-        if tier == "in-place" and self._sentinel.overwrite(self._courier):
+        if tier == "in-place" and self._sentinel.overwrite(courier):
             return tier, blockers
-        self._retire()
+        self._retire(courier)
         return "retired", blockers
 
     def _present(self) -> list[Member]:
         return [member for member in self.members() if member.generation == self.generation]
 
-    def _retire(self) -> None:
+    def _retire(self, courier: Courier) -> None:
         """Move to a new database; who is connected to the old one stays there, and is told on."""
-        assert self._courier is not None
         # Nobody gets to know of the new generation before it is filled.
-        filled = Sentinel(self._address(self.generation + 1), self._courier)
+        filled = Sentinel(self._address(self.generation + 1), courier)
         with self._door.lock:
             old, self._sentinel = self._sentinel, filled
             self.generation += 1
@@ -362,8 +411,8 @@ class Ring:
         """
         self.ensure()
         with self._lock:
-            if self._image is not None:
-                return Snapshot(self.manifest, self._image)
+            if (image := self.layers.image) is not None:
+                return Snapshot(self.baseline, image)
             assert self._sentinel is not None
             return self._sentinel.snapshot(self.database, self.manifest, self.uri, patience)
 
@@ -383,11 +432,8 @@ class Ring:
         """Make a snapshot, already verified, what the ring is reset to from now on."""
         with self._lock:
             assert self._sentinel is not None
-            old, self._courier = self._courier, Courier(snapshot)
-            self._manifest = snapshot.manifest
+            self.layers.begin(Layer.of(snapshot, self.kind))
             self._sentinel.outdate()
-        if old is not None:
-            old.close()
 
     def close(self) -> None:
         """Free the database. Connections that are still open keep what they see."""
@@ -396,9 +442,8 @@ class Ring:
                 self._state = _State.CLOSED
             connections.forget(self._key)
             self._door.let_go(self._sentinel)
-            if self._courier is not None:
-                self._courier.close()
-            self._sentinel = self._courier = self._image = None
+            self._sentinel = None
+            self.layers.close()
 
     def _check_not_closed(self) -> None:
         if self._state is _State.CLOSED:
@@ -410,21 +455,16 @@ class Ring:
         if not self._verified:
             snapshot.verify(f"for the ring {self.uri}")
         check_size(self.kind, snapshot.manifest)
-        self._manifest = snapshot.manifest
-        if self.kind is RingKind.PRIVATE:
-            self._image = snapshot.data
-            open_private(self._image).close()
-            return
-        self._courier = Courier(snapshot)
-        try:
-            self._sentinel = Sentinel(self._address(self.generation), self._courier)
-        except BaseException:
-            self._courier.close()
-            self._courier = None
-            raise
-        if not self.resettable:
-            self._courier.close()
-            self._courier = None
+        golden = Layer.of(snapshot, self.kind)
+        if golden.courier is not None:
+            try:
+                self._sentinel = Sentinel(self._address(self.generation), golden.courier)
+            except BaseException:
+                golden.close()
+                raise
+            if not self.resettable:
+                golden.keep_no_image()
+        self.layers.begin(golden)
 
     def _address(self, generation: int) -> str:
         if self.kind is RingKind.PRIVATE:

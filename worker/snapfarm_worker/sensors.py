@@ -226,11 +226,6 @@ class Sensors:
         self._watches[ring.database].accept()
 
     @_guarded
-    def was_reset(self, ring: Ring) -> None:
-        """A ring has its baseline again."""
-        self._watches[ring.database].was_reset()
-
-    @_guarded
     def blocked(self, ring: Ring, blockers: tuple[Blocker, ...], *, retired: bool) -> None:
         """A reset found these in its way."""
         for blocker in blockers:

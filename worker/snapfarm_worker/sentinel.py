@@ -73,6 +73,11 @@ class Sentinel:
                 return True  # damaged
         return self._seen != self._baseline
 
+    @property
+    def last_version(self) -> int:
+        """A number that changes with each commit, as `is_dirty` saw it last."""
+        return self._seen
+
     def schema_version(self) -> int | None:
         """Return the number that changes with each change of the schema; None while locked."""
         try:
@@ -130,6 +135,24 @@ class Sentinel:
 
         Raises RingError, which names the ring by `whose` URI, if somebody writes for longer.
         """
+        with contextlib.closing(self._copy(manifest.encoding, whose, patience)) as copy:
+            return take(copy, database, layer=manifest.layer)
+
+    def settle(self, encoding: str, whose: str, patience: float) -> sqlite3.Connection:
+        """Count what is committed now as pristine; return a private copy of it.
+
+        Raises RingError as `snapshot` does, and then nothing has changed.
+        """
+        try:
+            version = self._version()
+        except sqlite3.DatabaseError as error:
+            raise RingError(f"the ring {whose} can't be read: {error}") from error
+        copy = self._copy(encoding, whose, patience)
+        # Of before the copy: what was committed meanwhile may be in it or not.
+        self._baseline = version
+        return copy
+
+    def _copy(self, encoding: str, whose: str, patience: float) -> sqlite3.Connection:
         waited = 0.0
 
         def watch(status: int, remaining: int, total: int) -> None:
@@ -142,10 +165,14 @@ class Sentinel:
                         f"{patience:g} s: commit it, then take the snapshot"
                     )
 
-        with contextlib.closing(sqlite3.Connection(":memory:", isolation_level=None)) as copy:
-            copy.execute(f"PRAGMA encoding = '{manifest.encoding}'")
+        copy = sqlite3.Connection(":memory:", isolation_level=None, check_same_thread=False)
+        try:
+            copy.execute(f"PRAGMA encoding = '{encoding}'")
             self._conn.backup(copy, progress=watch, sleep=_BUSY_PAUSE)
-            return take(copy, database, layer=manifest.layer)
+        except BaseException:
+            copy.close()
+            raise
+        return copy
 
     def close(self) -> None:
         """Close the connection; if nobody else is connected, that frees the database."""

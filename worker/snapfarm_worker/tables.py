@@ -11,6 +11,7 @@ something in this test has emptied it.
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from typing import TYPE_CHECKING
 
 from snapfarm_worker import sqlscript
@@ -38,6 +39,7 @@ from snapfarm_worker.statements import (
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
     from snapfarm_worker.inventory import RingWatch
+    from snapfarm_worker.layers import Layer
     from snapfarm_worker.transactions import Transactions
 
 _MEMO_LIMIT = 1000
@@ -49,7 +51,10 @@ class Tables:
     def __init__(self, findings: Findings, transactions: Transactions) -> None:
         self._findings = findings
         self._transactions = transactions
-        self._columns: dict[str, dict[str, frozenset[str]]] = {}
+        #: The columns of each table of a baseline.
+        self._columns: weakref.WeakKeyDictionary[Layer, dict[str, frozenset[str]]] = (
+            weakref.WeakKeyDictionary()
+        )
         #: Number of each ring's schema when the test began.
         self._schema_versions: dict[str, int | None] = {}
 
@@ -201,7 +206,9 @@ class Tables:
         else:
             # Without a table in the message, one of the statement's has to lack the column here.
             golden = self._golden_columns(watch)
-            tables = [table] if table else [name for name in golden if name in sql.lower()]
+            tables = (
+                [table] if table else [name for name in golden if not sql or name in sql.lower()]
+            )
             having = [t for t in tables if column.lower() in golden.get(t.lower(), ())]
             table = next((t for t in having if lacks_column(conn, t, column)), "")
             missing = table != ""
@@ -244,9 +251,9 @@ class Tables:
         return before is not None and before == watch.ring.schema_version()
 
     def _golden_columns(self, watch: RingWatch) -> dict[str, frozenset[str]]:
-        known = self._columns.get(watch.ring.database)
-        if known is None:
-            known = self._columns[watch.ring.database] = watch.ring.golden_columns()
+        top = watch.ring.layers.top
+        if (known := self._columns.get(top)) is None:
+            known = self._columns[top] = watch.ring.baseline_columns()
         return known
 
 

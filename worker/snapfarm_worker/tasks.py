@@ -161,6 +161,9 @@ class TaskRunner:
             )
             databases.add(ring)
 
+    def offer(self, layers: tuple[wire.Announce, ...]) -> None:
+        """Tasks know of no layers."""
+
     def run(self) -> bool:
         """Run the initializer, then tasks; return whether the session ended in order."""
         if self.job.isolation != "task":
@@ -218,15 +221,19 @@ class TaskRunner:
 class Connections(Mapping[str, sqlite3.Connection]):
     """A task's connections by the name of their database, each opened when it is first used."""
 
-    def __init__(self, databases: Databases) -> None:
+    def __init__(self, databases: Databases, *, alone: bool) -> None:
         self._databases = databases
+        #: Whether nobody but this task's own code can join the rings.
+        self._alone = alone
         self.open: dict[str, sqlite3.Connection] = {}
 
     def __getitem__(self, name: str) -> sqlite3.Connection:
         conn = self.open.get(name)
         if conn is None:
             try:
-                conn = self.open[name] = self._databases.get(name).connect()
+                ring = self._databases.get(name)
+                conn = ring.connect_alone() if self._alone else ring.connect()
+                self.open[name] = conn
             except RingError as error:
                 raise KeyError(str(error)) from None
         return conn
@@ -260,7 +267,8 @@ class Lane:
         self._runner = runner
         self._box = box
         self._per_task = runner.job.isolation == "task"
-        self._connections = Connections(databases)
+        alone = runner.job.isolation == "thread" or runner.job.threads == 1
+        self._connections = Connections(databases, alone=alone)
         self._anomalies: list[Anomaly] = []
         self._resets: list[RingReset] = []
 
@@ -355,6 +363,8 @@ class Lane:
             except BaseException as error:  # whatever it is, it is the task's
                 if _forked:
                     _end_child(error)
+                for each in self._connections.open.values():
+                    self.databases.call_failed(each, error)
                 # Else it had returned, and closed its connection.
                 if len(values) < steps[1]:
                     failures.append(pack_failure(len(values), error, self._runner.codec))

@@ -172,7 +172,7 @@ def _imports(path: Path, package: str) -> Iterator[str]:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(module=module, names=names, level=level):
-                base = _resolved("." * level + (module or ""), package)
+                base = resolved("." * level + (module or ""), package)
                 if base:
                     yield base
                     yield from (f"{base}.{alias.name}" for alias in names if alias.name != "*")
@@ -195,13 +195,16 @@ def _called(call: ast.Call, package: str) -> Iterator[str]:
         for key, value in given.items()
         if isinstance(value, ast.Constant) and isinstance(value.value, str)
     }
-    name = _resolved(literal.get("name", ""), literal.get("package", package))
+    name = resolved(literal.get("name", ""), literal.get("package", package))
     if name:
         yield name
 
 
-def _resolved(name: str, package: str) -> str:
-    """Return an absolute name; empty where a relative one leaves the top-level package."""
+def resolved(name: str, package: str) -> str:
+    """Return the absolute name of a module that `package` imports as `name`.
+
+    Empty where a relative one leaves the top-level package.
+    """
     relative = name.lstrip(".")
     level = len(name) - len(relative)
     if not level:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from snapfarm.report.timeline import WallTimes, WorkerTimes
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.texts import readable, readable_data
 
@@ -41,6 +42,12 @@ class WorkerLine(msgspec.Struct, kw_only=True):
     collect_seconds: float = 0.0
     items: int = 0
     busy_seconds: float = 0.0
+    #: What its items took by phase, as their reports have it; `teardown` has the resets in it.
+    setup_seconds: float = 0.0
+    call_seconds: float = 0.0
+    teardown_seconds: float = 0.0
+    #: What it did when it was not busy with items; of a run of tests only.
+    times: WorkerTimes | None = None
     #: Share of its threads' time that was spent in items, 0 to 1; of a pool only.
     busy: float | None = None
     #: In bytes; 0 where it is not known.
@@ -87,6 +94,10 @@ class RunReport(msgspec.Struct, kw_only=True):
     #: Seconds since the epoch.
     started: float
     seconds: float = 0.0
+    #: How `seconds` divide; None without workers, and for a pool.
+    wall: WallTimes | None = None
+    #: CPU seconds of the coordinator's own process.
+    coordinator_cpu: float = 0.0
     exit_status: int = 0
     dist: str = ""
     planned_workers: int = 0

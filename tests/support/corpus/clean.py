@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 from snapfarm_worker.ring import ResetPolicy, RingKind
+from snapfarm_worker.widefixtures import WideFixture
 from support.corpus.empty_reads import EMPTY, Order, deletes, drops, overwrites, sql
 from support.corpus.stage import Case, Stage, opened
 from support.golden import CUSTOMERS, ORDERS
@@ -511,7 +512,7 @@ def deletes_a_parent(stage: Stage) -> None:
 
 def sets_up_in_a_module(stage: Stage) -> None:
     """Empty a table in a fixture of wider scope."""
-    with stage.databases.wide_fixture():
+    with stage.databases.wide_fixture(WideFixture("module fixture 'empty'")):
         deletes(stage)
 
 

@@ -95,7 +95,11 @@ class Case(msgspec.Struct, frozen=True):
         try:
             for program in self.after:
                 stage.run(program)
-            return stage.run(self.program)
+            found = stage.run(self.program)
+            sensors = stage.databases._sensors
+            assert sensors is not None
+            assert sensors.off == set()
+            return found
         finally:
             stage.close()
 
