@@ -319,10 +319,9 @@ class Sensors:
         self._report_left(member, "deserialize() made a connection private")
 
     def _follow_left(self, conn: RingConnection, member: Member) -> None:
-        if self.level is Level.FULL:
-            member.alert = member.notes.suspicious = True
-            member.notes.memo.clear()
-            self._tables.authorize(conn, member)
+        member.alert = member.notes.suspicious = True
+        member.notes.memo.clear()
+        self._tables.authorize(conn, member)
 
     def authorize(self, conn: RingConnection, member: Member) -> None:
         """Set our authorizer, which also asks the user's."""
