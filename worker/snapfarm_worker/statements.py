@@ -148,19 +148,14 @@ class Recording:
     """Collects what the authorizer is told while statements are prepared."""
 
     __slots__ = (
-        "creates",
-        "drops",
-        "fills",
-        "reads",
-        "selects",
-        "sweeps",
-        "unsure",
-        "updates",
+        "creates", "drops", "fills", "inner", "reads", "selects", "sweeps", "unsure", "updates",
         "writes",
-    )
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.reads: set[str] = set()
+        #: Read within a view, a common table expression or a trigger.
+        self.inner: set[str] = set()
         self.unsure: set[str] = set()
         self.updates: set[str] = set()
         self.writes: set[str] = set()
@@ -183,7 +178,7 @@ class Recording:
             if first is None:
                 return
             if schema == "main":
-                self.reads.add(first.lower())
+                (self.reads if by is None else self.inner).add(first.lower())
             elif schema is None:
                 self.unsure.add(first.lower())
         elif action == sqlite3.SQLITE_SELECT:
@@ -208,20 +203,25 @@ class Recording:
     @property
     def anything(self) -> bool:
         """Whether anything was told."""
-        return bool(self.selects or self.reads or self.writes or self.drops or self.unsure)
+        return bool(
+            self.selects or self.reads or self.inner or self.writes or self.drops or self.unsure
+        )
 
-    def facts(self) -> Facts:
-        """Return what was told.
+    def facts(self, sql: str) -> Facts:
+        """Return what was told, of one statement.
 
-        A statement that changes rows reads other tables only to check foreign keys, unless it has a
-        SELECT inside.
+        One that changes rows also reads what foreign keys lead to, which nobody has asked for: it
+        counts as a reader of what it changes, and of what a SELECT inside of it names or a view.
         """
-        reads = self.reads
+        reads, unsure = self.reads | self.inner, self.unsure
         if self.writes and not self.selects:
-            reads = self.reads & self.updates
+            reads, unsure = self.reads & self.updates, set()
+        elif self.writes:
+            text = sql.lower()
+            reads = {table for table in self.reads if table in text} | self.inner
         return Facts(
             frozenset(reads),
-            frozenset(self.unsure) if self.selects or not self.writes else frozenset(),
+            frozenset(unsure),
             frozenset(self.writes),
             frozenset(self.fills),
             frozenset(self.drops),

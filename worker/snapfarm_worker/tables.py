@@ -14,6 +14,8 @@ import sqlite3
 import weakref
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from snapfarm_worker import sqlscript
 from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.members import Member, RingConnection
@@ -116,8 +118,12 @@ class Tables:
         """Return what a statement does, which SQLite tells when it prepares it only."""
         notes = member.notes
         if notes.recording.anything:
-            facts = notes.recording.facts()
+            facts = notes.recording.facts(sql)
             notes.recording = Recording()
+            if word is Word.SCRIPT:
+                # What was read by which of its statements, only these can tell.
+                each = _explained(conn, sql, word)
+                facts = msgspec.structs.replace(facts, reads=each.reads, unsure=each.unsure)
         else:
             known = notes.memo.get(sql)
             if known is not None:
@@ -188,7 +194,7 @@ class Tables:
         notes = member.notes
         if notes.recording.anything:
             removals = notes.removals if member.left else watch.removals
-            removals.take(notes.recording.facts(), sql)
+            removals.take(notes.recording.facts(sql), sql)
             notes.recording = Recording()
 
     def missing(
