@@ -79,7 +79,7 @@ def explained(conn: RingConnection, sql: str) -> Facts:
         with _unseen(conn), contextlib.suppress(sqlite3.Error, sqlite3.Warning):
             # Without its parameters it is prepared, which is all that is needed, and then refused.
             sqlite3.Cursor(conn).execute(asked).close()
-        if notes.recording.anything:
+        if notes.recording.told:
             notes.memo[asked] = notes.recording.facts(sql)
     finally:
         notes.recording = aside

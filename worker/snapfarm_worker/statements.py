@@ -51,11 +51,22 @@ _SORTS = {
     "ROLLBACK": Word.ROLLBACK,
 }
 
+#: How most texts begin.
+_QUICK = {
+    f"{word}{blank}": sort
+    for first, sort in _SORTS.items()
+    for word in (first, first.lower())
+    for blank in " \n"
+    if len(word) == 6
+}
+
 _words: dict[str, Word] = {}
 
 
 def word_of(sql: str) -> Word:
     """Return what sort of statement a text is; a text with `WITH` may write."""
+    if (quick := _QUICK.get(sql[:7])) is not None:
+        return quick
     known = _words.get(sql)
     if known is None:
         found = _LEAD.match(sql)
@@ -148,8 +159,8 @@ class Recording:
     """Collects what the authorizer is told while statements are prepared."""
 
     __slots__ = (
-        "creates", "drops", "fills", "inner", "reads", "selects", "sweeps", "unsure", "updates",
-        "writes",
+        "creates", "drops", "fills", "inner", "reads", "selects", "sweeps", "told", "unsure",
+        "updates", "writes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -164,6 +175,8 @@ class Recording:
         self.sweeps: set[str] = set()
         self.creates: set[str] = set()
         self.selects = False
+        #: Whether anything was told.
+        self.told = False
 
     def note(
         self,
@@ -174,6 +187,7 @@ class Recording:
         by: str | None,
     ) -> None:
         """Take one call of the authorizer."""
+        self.told = True
         if action == sqlite3.SQLITE_READ:
             if first is None:
                 return
@@ -199,13 +213,6 @@ class Recording:
                 swept = action == sqlite3.SQLITE_DELETE and (by is not None or bool(self.writes))
                 (self.sweeps if swept else self.drops).add(first.lower())
                 self.writes.add(first.lower())
-
-    @property
-    def anything(self) -> bool:
-        """Whether anything was told."""
-        return bool(
-            self.selects or self.reads or self.inner or self.writes or self.drops or self.unsure
-        )
 
     def facts(self, sql: str) -> Facts:
         """Return what was told, of one statement.

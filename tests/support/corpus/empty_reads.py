@@ -194,8 +194,8 @@ def reads_by_peewee(stage: Stage) -> None:
 def reads_in_scripts(stage: Stage) -> None:
     """Read in scripts, the same statement in two of them."""
     with opened(stage) as conn:
-        conn.executescript("DELETE FROM log; SELECT * FROM orders;")
-        conn.executescript("SELECT * FROM orders; DELETE FROM log;")
+        conn.executescript("DELETE FROM empty; SELECT * FROM orders;")
+        conn.executescript("SELECT * FROM orders; DELETE FROM empty;")
 
 
 READS = {
