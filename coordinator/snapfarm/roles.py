@@ -155,7 +155,11 @@ def prepare_local_databases(config: pytest.Config, farm_config: FarmConfig) -> N
     """Name the databases in the environment; they are built and restored on first use."""
     from snapfarm.local import LocalDatabases
 
-    local = LocalDatabases(farm_config, rebuild=bool(config.known_args_namespace.rebuild_golden))
+    rebuild = bool(config.known_args_namespace.rebuild_golden)
+    try:
+        local = LocalDatabases(farm_config, rebuild=rebuild)
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
     os.environ.update(local.environment())
     config.stash[_local_key] = local
     config.add_cleanup(local.close)

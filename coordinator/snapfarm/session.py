@@ -129,7 +129,7 @@ class FarmSession:
         self._serve_databases(self._hub)
 
     def _serve_databases(self, hub: Hub) -> None:
-        if not self._settings.golden:
+        if not (self._settings.golden or self._settings.layers):
             hub.serve(Broadcast(self._settings.chunk_size), ())
             return
         from snapfarm import serving  # a farm without databases does without it
@@ -141,9 +141,9 @@ class FarmSession:
             say=self._teller.say,
         )
         self._goldens = served.goldens
-        for result in served.goldens:
+        for result in (*served.goldens, *served.layer_results):
             self._recorder.golden(result)
-        hub.serve(served.broadcast, served.orders)
+        hub.serve(served.broadcast, served.orders, served.layers)
 
     def pytest_collection(self, session: pytest.Session) -> bool:
         """Collect nothing here: the workers do."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -17,10 +18,12 @@ from snapfarm_worker.errors import RingError
 from snapfarm_worker.members import SoloConnection, member_of
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.sensors import Sensors
+from snapfarm_worker.snapshot import BASE
 from snapfarm_worker.widefixtures import WideFixture, WideFixtures
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
+    from snapfarm_worker.offers import DeclaredLayers
     from snapfarm_worker.snapshot import Snapshot
     from snapfarm_worker.wire import DatabaseOrder
 
@@ -60,6 +63,7 @@ class Databases:
         self._policies: dict[str, ResetPolicy] = {}
         self._sensors = Sensors(findings) if sensors else None
         self._wide_fixtures = 0
+        self._declared: DeclaredLayers | None = None
         self._fixtures = WideFixtures(self._rings, self._reset)
         self._open = True
 
@@ -87,6 +91,10 @@ class Databases:
         """Restore a verified snapshot into a ring, as ordered. Raises WorkerError."""
         ring = Ring.restore(snapshot, kind=RingKind(order.ring), verified=True)
         self.add(ring, policy=ResetPolicy(order.reset))
+
+    def declare(self, layers: DeclaredLayers) -> None:
+        """Know of layers that tests can ask for."""
+        self._declared = layers
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -137,6 +145,59 @@ class Databases:
             ring.mark()
         if self._sensors is not None:
             self._sensors.begin(test)
+
+    def stand_on(self, layers: Sequence[str]) -> bool:
+        """Bring each database to the one of these declared layers that is its own, or to golden.
+
+        Fixtures of wider scope that have committed on top of another layer are torn down: whoever
+        needs one has it set up again. Returns whether anything was done.
+
+        Raises RingError for layers that don't exist or exclude each other, what getting a layer
+        raises, and what fixtures raise while they are torn down.
+        """
+        if self._declared is None and not layers:
+            return False
+        wanted = self._grounds(layers)
+        changing = [
+            (ring, wanted.get(name, BASE))
+            for name, ring in self._rings.items()
+            if name in wanted or (ring.is_open and ring.layers.ground != BASE)
+        ]
+        for ring, layer in changing:
+            ring.ensure()
+            if layer != BASE:
+                assert self._declared is not None
+                ring.layers.prepare(layer, functools.partial(self._declared.snapshot, layer))
+        changing = [(ring, layer) for ring, layer in changing if ring.layers.ground != layer]
+        errors: list[BaseException] = []
+        for ring, layer in changing:
+            errors += self._fixtures.finish(ring)
+            ring.layers.stand_on(layer)
+            ring.reset()
+        if errors:
+            raise errors[0]
+        return bool(changing)
+
+    def _grounds(self, layers: Sequence[str]) -> dict[str, str]:
+        """Return the layer of each database that has one of these. Raises RingError."""
+        known = self._declared.databases if self._declared is not None else {}
+        wanted: dict[str, str] = {}
+        for layer in layers:
+            if layer not in known:
+                there_are = (
+                    f"choose one of {', '.join(map(repr, known))}"
+                    if known
+                    else "none is declared in [tool.farm.layers], or by @snapfarm.layer in a "
+                    "module that the key layer_modules names"
+                )
+                raise RingError(f"there is no layer {layer!r}: {there_are}")
+            other = wanted.setdefault(known[layer], layer)
+            if other != layer:
+                raise RingError(
+                    f"layers {other!r} and {layer!r} are both of database {known[layer]!r}: a test "
+                    "has one of them; declare a layer with on= that holds both"
+                )
+        return wanted
 
     def anomalies(self) -> tuple[Anomaly, ...]:
         """Return what was observed so far in the test that runs."""

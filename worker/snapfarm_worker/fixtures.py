@@ -7,6 +7,7 @@ after the last finalizer.
 
 from __future__ import annotations
 
+import functools
 import logging
 import sqlite3
 import sys
@@ -30,14 +31,15 @@ from snapfarm_worker.wire import RingReset
 if TYPE_CHECKING:
     import sqlalchemy as sa
     import sqlalchemy.orm
+    from _pytest.fixtures import SubRequest
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _T = TypeVar("_T")
 
 _MARKER = (
-    "farm(database=None, reset=None, threads=4): choose the golden database of the farm's "
-    "fixtures, when it is reset ('test', 'module', 'session', 'never'), and the threads of "
-    "farm_threads"
+    "farm(database=None, reset=None, threads=4, layer=None): choose the golden database of the "
+    "farm's fixtures, when it is reset ('test', 'module', 'session', 'never'), the threads of "
+    "farm_threads, and a declared layer (or several, of several databases) to begin with"
 )
 SECTION = "farm anomalies"
 
@@ -60,6 +62,7 @@ class FarmMark(msgspec.Struct, frozen=True):
     database: str | None = None
     reset: ResetPolicy | None = None
     threads: int = DEFAULT_THREADS
+    layers: tuple[str, ...] = ()
 
 
 class MarkError(ValueError):
@@ -168,6 +171,8 @@ class DatabasePlugin:
             mark = read_marks(item)
             if mark.database is not None:
                 self.databases.get(mark.database)
+            if self.databases.stand_on(mark.layers):
+                self.databases.begin_test(item.nodeid, mark.reset)
         except (MarkError, RingError) as error:
             pytest.fail(f"marker farm of {item.nodeid}: {error}", pytrace=False)
 
@@ -203,12 +208,13 @@ class DatabasePlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[object]
+        self, fixturedef: pytest.FixtureDef[object], request: SubRequest
     ) -> Generator[None, object, object]:
         """Keep what wider fixtures do apart from what the test does: their commits are layers."""
         if fixturedef.scope == "function" or not self.databases.names:
             return (yield)
         fixture = WideFixture(f"{fixturedef.scope} fixture {fixturedef.argname!r}")
+        fixture.finish = functools.partial(fixturedef.finish, request)
         # Finalizers run in reverse order: this one when all others have.
         fixturedef.addfinalizer(lambda: self._torn_down(fixture))
         with self.databases.wide_fixture(fixture):
@@ -306,8 +312,10 @@ def read_marks(item: pytest.Item) -> FarmMark:
         if mark.args:
             raise MarkError(f"{mark.args!r} has no keyword: write farm(database=…, reset=…)")
         for key, value in mark.kwargs.items():
-            if key not in ("database", "reset", "threads"):
-                raise MarkError(f"unknown keyword {key!r}: expected database, reset or threads")
+            if key not in ("database", "reset", "threads", "layer"):
+                raise MarkError(
+                    f"unknown keyword {key!r}: expected database, reset, threads or layer"
+                )
             values.setdefault(key, value)
     database, reset, threads = values.get("database"), values.get("reset"), values.get("threads")
     if database is not None and not isinstance(database, str):
@@ -321,7 +329,27 @@ def read_marks(item: pytest.Item) -> FarmMark:
     except ValueError:
         known = ", ".join(repr(str(each)) for each in ResetPolicy)
         raise MarkError(f"reset is {reset!r}: expected one of {known}") from None
-    return FarmMark(database, policy, threads)
+    return FarmMark(database, policy, threads, _layers(values.get("layer")))
+
+
+def layer_key(item: pytest.Item) -> str:
+    """Return the names of the declared layers that an item asks for, joined; "" for a wrong mark.
+
+    Items of one key begin with the same databases.
+    """
+    try:
+        return ",".join(sorted(read_marks(item).layers))
+    except MarkError:
+        return ""
+
+
+def _layers(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = (value,) if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return tuple(dict.fromkeys(names))
+    raise MarkError(f"layer is {value!r}: expected the name of a declared layer, or a list of such")
 
 
 def _warn(note: str) -> None:

@@ -161,6 +161,9 @@ class TaskRunner:
             )
             databases.add(ring)
 
+    def offer(self, layers: tuple[wire.Announce, ...]) -> None:
+        """Tasks know of no layers."""
+
     def run(self) -> bool:
         """Run the initializer, then tasks; return whether the session ended in order."""
         if self.job.isolation != "task":

@@ -15,6 +15,7 @@ from snapfarm_worker.databases import Databases
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.jobs import PytestJob
 from snapfarm_worker.link import Link
+from snapfarm_worker.offers import OfferedLayers
 from snapfarm_worker.ring import ResetPolicy
 from snapfarm_worker.snapshot import Snapshot
 
@@ -39,6 +40,12 @@ class PytestRunner:
         if not self._databases.names:
             keep_freed_memory()
         self._databases.hold(order, snapshot)
+
+    def offer(self, layers: tuple[wire.Announce, ...]) -> None:
+        """Let tests ask for layers, which are fetched when the first one does."""
+        offered = OfferedLayers(layers, self._link.send)
+        self._link.take_chunks(offered.take)
+        self._databases.declare(offered)
 
     def run(self) -> bool:
         """Run the session; what pytest refuses before it begins is told as the user's mistake."""

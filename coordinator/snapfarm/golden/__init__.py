@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from snapfarm.golden.wording import counted, sized
-from snapfarm_worker.snapshot import Snapshot
+from snapfarm_worker.snapshot import BASE, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from snapfarm.config import FarmConfig, GoldenConfig
     from snapfarm.golden.cache import Entry
     from snapfarm.golden.fingerprint import Fingerprint
-    from snapfarm.golden.order import Caller
+    from snapfarm.golden.order import Below, Caller
 
 __all__ = ["GoldenResult", "describe", "obtain", "obtain_one"]
 
@@ -71,24 +71,32 @@ def obtain_one(
     on_start: Callable[[GoldenConfig], None] | None = None,
     scratch: Path | None = None,
     caller: Caller | None = None,
+    below: tuple[Below, Snapshot] | None = None,
 ) -> GoldenResult:
-    """Return one golden database; like `obtain`. `caller` is the Python code that asked for it."""
+    """Return one golden database; like `obtain`. `caller` is the Python code that asked for it.
+
+    With what is `below`, it is a layer that the seeds of `golden` make on top of that.
+    """
     # Whoever only names a golden database has no need of builders and processes.
     from snapfarm.golden.build import build
     from snapfarm.golden.cache import Entry, GoldenCache
     from snapfarm.golden.fingerprint import fingerprint
 
-    identity = fingerprint(config, golden, caller)
-    cache = GoldenCache(config.cache_path, golden.name)
+    ground = below[0] if below is not None else None
+    name = ground.layer if ground is not None else golden.name
+    identity = fingerprint(config, golden, caller, ground)
+    # No golden database has an @ in its name.
+    kept_as = f"{golden.name}@{ground.layer}" if ground is not None else golden.name
+    cache = GoldenCache(config.cache_path, kept_as)
     hit = None if rebuild else cache.read(identity.digest)
     notes = [
-        f"{name.removeprefix('inputs ')} matches no file (key inputs)"
-        for name in identity.parts
-        if name.startswith("inputs ")
+        f"{part.removeprefix('inputs ')} matches no file (key inputs)"
+        for part in identity.parts
+        if part.startswith("inputs ")
     ]
     if hit is not None:
         return GoldenResult(
-            golden.name,
+            name,
             hit.snapshot,
             identity.digest,
             cached=True,
@@ -100,7 +108,7 @@ def obtain_one(
         notes.append(_why(before, identity))
     if on_start is not None:
         on_start(golden)
-    built = build(config, golden, scratch, caller)
+    built = build(config, golden, scratch, caller, below)
     entry = Entry(
         manifest=built.snapshot.manifest,
         parts=identity.parts,
@@ -108,12 +116,12 @@ def obtain_one(
         notes=built.notes,
     )
     # Inputs may change while they are built from: the result would be of neither state.
-    if fingerprint(config, golden, caller).digest == identity.digest:
+    if fingerprint(config, golden, caller, ground).digest == identity.digest:
         cache.write(identity.digest, entry, built.snapshot.data, replace=rebuild)
     else:
         notes.append("not kept in the cache: its inputs changed while it was built")
     return GoldenResult(
-        golden.name,
+        name,
         built.snapshot,
         identity.digest,
         cached=False,
@@ -129,8 +137,9 @@ def describe(result: GoldenResult) -> str:
     source = f"built {result.build_seconds:.1f} s"
     if result.cached:
         source += f" (cached: {result.fingerprint[:6]})"
+    kind = "golden" if manifest.layer == BASE else "layer "
     return (
-        f"golden  {result.name}   {sized(manifest.size)}   "
+        f"{kind}  {result.name}   {sized(manifest.size)}   "
         f"{counted(tables, 'table', 'tables')}   {source}"
     )
 
