@@ -118,20 +118,19 @@ class LocalLayers:
     def _result(self, layer: LayerConfig) -> GoldenResult:
         from snapfarm.golden.layers import obtain_layer
 
-        if layer.name in self._failed:
-            pytest.fail(self._failed[layer.name], pytrace=False)
-        if layer.name not in self._results:
+        if layer.name in self._results:
+            return self._results[layer.name]
+        if layer.name not in self._failed:
             below = (
                 self._golden(layer) if layer.on is None else self._result(self._layers[layer.on])
             )
             try:
-                self._results[layer.name] = obtain_layer(
-                    self._config, layer, below, rebuild=self._rebuild
-                )
+                result = obtain_layer(self._config, layer, below, rebuild=self._rebuild)
             except UserError as error:
                 self._failed[layer.name] = str(error)
-                pytest.fail(str(error), pytrace=False)
-        return self._results[layer.name]
+            else:
+                return self._results.setdefault(layer.name, result)
+        pytest.fail(self._failed[layer.name], pytrace=False)
 
     def _golden(self, layer: LayerConfig) -> GoldenResult:
         name = str(layer.database)

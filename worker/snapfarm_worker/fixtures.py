@@ -166,15 +166,17 @@ class DatabasePlugin:
     # Inside of all wrappers: whose setup did not begin may fail in teardown, pytest's own included.
     @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
     def pytest_check_marks(self, item: pytest.Item) -> None:
-        """Fail an item whose marker is wrong."""
+        """Fail an item whose marker is wrong; bring the databases to the layers that it names."""
         try:
             mark = read_marks(item)
             if mark.database is not None:
                 self.databases.get(mark.database)
             if self.databases.stand_on(mark.layers):
                 self.databases.begin_test(item.nodeid, mark.reset)
+            return
         except (MarkError, RingError) as error:
-            pytest.fail(f"marker farm of {item.nodeid}: {error}", pytrace=False)
+            told = str(error)
+        pytest.fail(f"marker farm of {item.nodeid}: {told}", pytrace=False)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
