@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -20,6 +19,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from snapfarm.compare import record
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 #: Where suites are kept between runs.
@@ -269,11 +270,8 @@ def _fast_folder() -> str | None:
 
 
 def _read(written: Path) -> Outcomes:
-    found = Outcomes()
-    for line in written.read_text("utf-8").splitlines():
-        nodeid, phase, outcome = json.loads(line)
-        found[nodeid, phase, outcome] += 1
-    return found
+    _, reports = record.read(written)
+    return Outcomes((report.nodeid, report.when, report.outcome) for report in reports)
 
 
 # ---------------------------------------------------------------- comparing
