@@ -156,11 +156,7 @@ class DatabasePlugin:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin an attempt at an item."""
-        try:
-            policy = read_marks(item).reset
-        except MarkError:
-            policy = None  # told by `pytest_check_marks`
-        self.databases.begin_test(item.nodeid, policy)
+        self.databases.begin_test(item.nodeid, self._policy_of(item))
         return (yield)
 
     # Inside of all wrappers: whose setup did not begin may fail in teardown, pytest's own included.
@@ -183,11 +179,7 @@ class DatabasePlugin:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
         """End an attempt at an item, after the last finalizer that runs now."""
-        try:
-            policy = read_marks(item).reset
-        except MarkError:
-            policy = None
-        boundary = _boundary(item, nextitem)
+        policy, boundary = self._policy_of(item), _boundary(item, nextitem)
         self.databases.begin_teardown(policy, boundary)
         try:
             return (yield)
@@ -224,6 +216,15 @@ class DatabasePlugin:
         if fixture.committed:
             fixturedef.addfinalizer(lambda: self.databases.begin_fixture_teardown(fixture))
         return result
+
+    def _policy_of(self, item: pytest.Item) -> ResetPolicy | None:
+        """Return the item's own reset policy. A wrong mark has none, and is told elsewhere."""
+        if not self.databases.names:
+            return None  # most suites have no databases, and many tests
+        try:
+            return read_marks(item).reset
+        except MarkError:
+            return None
 
     def _torn_down(self, fixture: WideFixture) -> None:
         if fixture.committed:
@@ -339,6 +340,8 @@ def layer_key(item: pytest.Item) -> str:
 
     Items of one key begin with the same databases.
     """
+    if next(item.iter_markers("farm"), None) is None:
+        return ""
     try:
         return ",".join(sorted(read_marks(item).layers))
     except MarkError:
