@@ -95,7 +95,7 @@ def main() -> None:
 @click.option("--start-method", metavar="METHOD", help="spawn, forkserver or fork.")
 @click.option("--ring", metavar="KIND", help="shared-cache, memdb or private.")
 @click.option("--reset", metavar="POLICY", help="test, module, session or never.")
-@click.option("--sensors", metavar="on|off", help="Watch database connections for anomalies.")
+@click.option("--sensors", metavar="full|light|off", help="Watch databases for anomalies.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(pytest_args: tuple[str, ...], **options: str | None) -> None:
     """Run a pytest suite on worker processes, each with the golden databases.

@@ -124,8 +124,8 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cache_dir: NotEmpty = ".farm"
     #: File for the JSON report; None writes none.
     report: NotEmpty | None = None
-    #: Whether database connections are watched for anomalies.
-    sensors: Literal["on", "off"] = "on"
+    #: How closely database connections are watched for anomalies.
+    sensors: Literal["full", "light", "off"] = "full"
     #: The golden databases, in the order in which the file declares them.
     golden: tuple[GoldenConfig, ...] = ()
     #: Layers on top of them, as the file declares them; `declared_layers` adds those of modules.

@@ -14,6 +14,7 @@ import pytest
 
 from snapfarm.config import FarmConfig, GoldenConfig, LayerConfig
 from snapfarm.errors import UserError
+from snapfarm_worker.anomaly import Level
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 
@@ -30,7 +31,7 @@ class LocalDatabases:
         self._rebuild = rebuild
         #: Why a golden database can't be had, by name.
         self._failed: dict[str, str] = {}
-        self.databases = Databases(policy=ResetPolicy(config.reset), sensors=config.sensors == "on")
+        self.databases = Databases(policy=ResetPolicy(config.reset), sensors=Level(config.sensors))
         self._layers: LocalLayers | None = None
         if config.layers or config.layer_modules:
             self._layers = LocalLayers(config, self._obtain, rebuild=rebuild)

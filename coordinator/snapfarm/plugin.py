@@ -71,7 +71,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--farm-reset", metavar="POLICY",
         help="when databases go back to the golden state: test, module, session or never",
     )  # fmt: skip
-    group.addoption("--farm-sensors", metavar="on|off", help="watch database connections")
+    group.addoption("--farm-sensors", metavar="full|light|off", help="watch databases")
     group.addoption(
         "--rebuild-golden", action="store_true", help="build golden databases anew, not from cache"
     )

@@ -180,7 +180,7 @@ def test_paths_of_variables_and_flags_are_relative_to_the_working_directory(
         ("test_timeout = inf", "test_timeout", "a number"),
         ("heartbeat_timeout = 0", "heartbeat_timeout", "a number above 0"),
         ("dist = 'loud'", "dist", 'one of "load", "loadscope"'),
-        ("sensors = true", "sensors", 'one of "on", "off", got True'),
+        ("sensors = true", "sensors", 'one of "full", "light", "off", got True'),
         ("max_worker_restart = -1", "max_worker_restart", "at least 0"),
         ("chunk_size = 12", "chunk_size", "at least 4096"),
         ("report = 2020-01-01", "report", "a text"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from snapfarm_worker import connections
-from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.anomaly import Anomaly, Level
 from snapfarm_worker.engines import sqlalchemy_url
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.members import SoloConnection, member_of
@@ -56,15 +56,21 @@ class Databases:
     """The rings by name of their database. While it is open, `sqlite3.connect` knows them."""
 
     def __init__(
-        self, *, policy: ResetPolicy, sensors: bool, findings: Findings | None = None
+        self, *, policy: ResetPolicy, sensors: Level | bool, findings: Findings | None = None
     ) -> None:
+        """Begin without rings. `sensors` is how much is watched; True means all."""
+        level = (
+            Level(sensors) if isinstance(sensors, str) else (Level.FULL if sensors else Level.OFF)
+        )
         self.policy = policy
         self._rings: dict[str, Ring] = {}
         self._policies: dict[str, ResetPolicy] = {}
-        self._sensors = Sensors(findings) if sensors else None
+        self._sensors = Sensors(findings, level=level) if level is not Level.OFF else None
         self._wide_fixtures = 0
         self._declared: DeclaredLayers | None = None
         self._fixtures = WideFixtures(self._rings, self._reset)
+        #: Whether the present test has failed.
+        self._failed = False
         self._open = True
 
     def add(self, ring: Ring, *, policy: ResetPolicy | None = None) -> None:
@@ -85,7 +91,8 @@ class Databases:
         if policy is not None:
             self._policies[ring.database] = policy
         if self._sensors is not None:
-            self._sensors.watch(ring)
+            wide = self._policy(ring.database, None) is not ResetPolicy.TEST
+            self._sensors.watch(ring, wide=wide)
 
     def hold(self, order: DatabaseOrder, snapshot: Snapshot) -> None:
         """Restore a verified snapshot into a ring, as ordered. Raises WorkerError."""
@@ -139,12 +146,19 @@ class Databases:
 
         `policy` is the test's own, before the database's and the suite's.
         """
+        self._failed = False
         self._fixtures.ending = None
         self._fixtures.policies = {name: self._policy(name, policy) for name in self._rings}
         for ring in self._rings.values():
             ring.mark()
         if self._sensors is not None:
-            self._sensors.begin(test)
+            self._sensors.begin(
+                test, lambda name: self._policy(name, policy) is not ResetPolicy.TEST
+            )
+
+    def test_failed(self) -> None:
+        """The test that runs has failed: what it leaves behind is no surprise."""
+        self._failed = True
 
     def stand_on(self, layers: Sequence[str]) -> bool:
         """Bring each database to the one of these declared layers that is its own, or to golden.
@@ -220,7 +234,10 @@ class Databases:
         notes: list[str] = []
         for name, ring in self._rings.items():
             if not ring.is_open:
+                if self._sensors is not None and ring.fate():
+                    self._sensors.scan(ring)
                 continue
+            self._observe_residue(ring)
             if boundary in _DUE[self._policy(name, policy)]:
                 resets[name] = self._reset(ring)
                 if resets[name].tier != "clean":
@@ -244,6 +261,10 @@ class Databases:
             self._sensors.blocked(ring, blockers, retired=outcome.tier == "retired")
         return outcome
 
+    def _observe_residue(self, ring: Ring) -> None:
+        if self._sensors is not None:
+            self._sensors.residue(ring, passed=not self._failed)
+
     @contextmanager
     def wide_fixture(self, fixture: WideFixture) -> Iterator[None]:
         """Set up a fixture that outlives the test: what it opens and begins is not the test's.
@@ -262,14 +283,26 @@ class Databases:
             for name, ring in self._rings.items():
                 if ring.is_open:
                     ring.adopt(before.get(name, frozenset()))
+            self._accept()
 
     def begin_fixture_teardown(self, fixture: WideFixture) -> None:
         """A fixture that `wide_fixture` has set up is about to be torn down."""
+        for ring in self._rings.values():
+            if ring.is_open:
+                self._observe_residue(ring)  # what was left before is the test's
         self._fixtures.begin_teardown(fixture)
 
     def end_fixture_teardown(self, fixture: WideFixture) -> list[str]:
         """A fixture was torn down, its layers go; return what people should know."""
-        return self._fixtures.end_teardown(fixture)
+        told = self._fixtures.end_teardown(fixture)
+        self._accept()
+        return told
+
+    def _accept(self) -> None:
+        """What is committed by now is a wider fixture's, and meant so."""
+        for ring in self._rings.values():
+            if ring.is_open and self._sensors is not None:
+                self._sensors.accept(ring)
 
     def open_fixture(self, ring: Ring) -> sqlite3.Connection:
         """Return a connection that `close_fixture` will end."""
@@ -320,6 +353,8 @@ class Databases:
         if not self._open:
             return
         self._open = False
+        if self._sensors is not None:
+            self._sensors.close()
         for ring in self._rings.values():
             ring.close()
         if self._rings:

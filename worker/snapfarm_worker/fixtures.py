@@ -192,6 +192,8 @@ class DatabasePlugin:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add what was observed to the reports that people read."""
         report = yield
+        if report.failed:
+            self.databases.test_failed()
         if report.when == "teardown":
             found = tuple(self._of_item.get(item.nodeid, ()))
         else:
@@ -373,8 +375,16 @@ def told(anomaly: Anomaly) -> str:
     if anomaly.sql:
         lines.append(f"  sql: {anomaly.sql}")
     lines += [f"  at {frame}" for frame in anomaly.stack]
+    lines += [f"  {line}" for line in anomaly.evidence]
     lines.append(f"  {anomaly.remedy}")
     return "\n".join(lines)
+
+
+def _policy_of(item: pytest.Item) -> ResetPolicy | None:
+    try:
+        return read_marks(item).reset
+    except MarkError:
+        return None
 
 
 def _marks_of(request: pytest.FixtureRequest) -> FarmMark:

@@ -109,7 +109,7 @@ def take(conn: sqlite3.Connection, database: str, *, layer: str = BASE) -> Snaps
             size=len(data),
             page_size=page_size,
             tables=_tables(cursor),
-            schema_digest=_schema_digest(cursor),
+            schema_digest=schema_digest(cursor),
             user_version=int(cursor.execute("PRAGMA user_version").fetchone()[0]),
             application_id=int(cursor.execute("PRAGMA application_id").fetchone()[0]),
             encoding=str(cursor.execute("PRAGMA encoding").fetchone()[0]),
@@ -146,7 +146,8 @@ def _row_count(cursor: sqlite3.Cursor, name: str) -> int | None:
         return None
 
 
-def _schema_digest(cursor: sqlite3.Cursor) -> str:
+def schema_digest(cursor: sqlite3.Cursor) -> str:
+    """Return the SHA-256 over the sorted statements of the schema."""
     statements = cursor.execute(
         "SELECT type, name, tbl_name, coalesce(sql, '') FROM main.sqlite_schema ORDER BY 1, 2, 3, 4"
     ).fetchall()

@@ -9,6 +9,7 @@ import pytest
 from _pytest.config import ConftestImportFailure
 
 from snapfarm_worker import session, wire
+from snapfarm_worker.anomaly import Level
 from snapfarm_worker.blackbox import BlackBox
 from snapfarm_worker.courier import keep_freed_memory
 from snapfarm_worker.databases import Databases
@@ -25,7 +26,7 @@ class PytestRunner:
 
     stage = "pytest"
 
-    def __init__(self, job: PytestJob, link: Link, box: BlackBox, *, sensors: bool) -> None:
+    def __init__(self, job: PytestJob, link: Link, box: BlackBox, *, sensors: Level) -> None:
         self._job = job
         self._link = link
         self._box = box
