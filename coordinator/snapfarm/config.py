@@ -393,11 +393,11 @@ def _read_table(source: Path, table: Mapping[str, object], prefix: str) -> dict[
 
 
 def _anomaly_kinds(where: str, table: Mapping[str, object]) -> Iterator[tuple[AnomalyKind, object]]:
+    known = [str(kind) for kind in AnomalyKind]
     for name, action in table.items():
-        if name not in list(AnomalyKind):
-            raise ConfigError(
-                f"{where}: {name!r} is no kind of anomaly{did_you_mean(name, map(str, AnomalyKind))}"
-            )
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ConfigError(f"{where}: {name!r} is no kind of anomaly{hint}")
         at = key_path(where, name)
         yield AnomalyKind(name), checked(at, action, AnomalyAction)
 
