@@ -71,7 +71,7 @@ bench: setup  ## benchmarks side by side with their peers: minutes
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 samples: setup  ## sample projects: plain, xdist, all modes of the farm, shuffled: minutes
-	$(BIN)/python -m pytest tests/samples/test_same_outcomes.py
+	$(BIN)/farm run -n 2 tests/samples/test_same_outcomes.py
 
 real: setup  ## suites that nobody here wrote; downloads them
 	$(BIN)/python -m pytest tests/real

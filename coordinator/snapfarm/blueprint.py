@@ -87,4 +87,5 @@ class Blueprint:
             sys_path=self._sys_path,
             prog=Path(sys.argv[0]).name,
             environment=dict(os.environ),
+            anomalies=self._settings.anomaly_policy,
         )

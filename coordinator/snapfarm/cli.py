@@ -33,6 +33,7 @@ RUN_OPTIONS = {
     "ring": "--farm-ring",
     "reset": "--farm-reset",
     "sensors": "--farm-sensors",
+    "anomalies": "--farm-anomalies",
 }
 
 
@@ -96,6 +97,7 @@ def main() -> None:
 @click.option("--ring", metavar="KIND", help="shared-cache, memdb or private.")
 @click.option("--reset", metavar="POLICY", help="test, module, session or never.")
 @click.option("--sensors", metavar="full|light|off", help="Watch databases for anomalies.")
+@click.option("--anomalies", metavar="report|fail", help="Fail tests with anomalies.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(pytest_args: tuple[str, ...], **options: str | None) -> None:
     """Run a pytest suite on worker processes, each with the golden databases.

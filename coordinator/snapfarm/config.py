@@ -31,12 +31,15 @@ from snapfarm.config_values import (
     key_path,
 )
 from snapfarm.errors import ConfigError
+from snapfarm_worker.anomaly import Action, AnomalyKind, AnomalyPolicy
 from snapfarm_worker.snapshot import BASE
 
 Dist = Literal["load", "loadscope", "loadfile", "loadgroup", "worksteal"]
 RingKind = Literal["shared-cache", "memdb", "private"]
 ResetPolicy = Literal["test", "module", "session", "never"]
 StartMethod = Literal["spawn", "forkserver", "fork"]
+
+AnomalyAction = Literal["ignore", "report", "fail"]
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -126,12 +129,22 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     report: NotEmpty | None = None
     #: How closely database connections are watched for anomalies.
     sensors: Literal["full", "light", "off"] = "full"
+    #: Whether a test fails of which an anomaly was observed that is an error.
+    anomalies: Literal["report", "fail"] = "report"
+    #: What becomes of anomalies of some kinds, whatever `anomalies` says.
+    anomaly_kinds: dict[AnomalyKind, AnomalyAction] = {}
     #: The golden databases, in the order in which the file declares them.
     golden: tuple[GoldenConfig, ...] = ()
     #: Layers on top of them, as the file declares them; `declared_layers` adds those of modules.
     layers: tuple[LayerConfig, ...] = ()
     #: Modules in which functions with `@snapfarm.layer` are looked for.
     layer_modules: tuple[NotEmpty, ...] = ()
+
+    @property
+    def anomaly_policy(self) -> AnomalyPolicy:
+        """What becomes of anomalies."""
+        kinds = {kind: Action(action) for kind, action in self.anomaly_kinds.items()}
+        return AnomalyPolicy(Action(self.anomalies), kinds)
 
     @property
     def cache_path(self) -> Path:
@@ -143,7 +156,7 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 FARM_KEYS = tuple(
     name
     for name in FarmConfig.__struct_fields__
-    if name not in {"root", "source", "golden", "layers", "layer_modules"}
+    if name not in {"root", "source", "golden", "layers", "layer_modules", "anomaly_kinds"}
 )
 #: Keys of the table of one golden database.
 GOLDEN_KEYS = tuple(name for name in GoldenConfig.__struct_fields__ if name != "name")
@@ -356,25 +369,37 @@ def _declares_farm(pyproject: Path) -> bool:
 
 
 def _read_table(source: Path, table: Mapping[str, object], prefix: str) -> dict[str, object]:
-    known = (*FARM_KEYS, "golden", "layers", "layer_modules")
+    known = (*FARM_KEYS, "golden", "layers", "layer_modules", "anomaly_kinds")
     values: dict[str, object] = {}
     for key, value in table.items():
         if key not in known:
             raise ConfigError(
                 f"{source}: {key_path(prefix, key)}: unknown key{did_you_mean(key, known)}"
             )
-        if key not in {"golden", "layers"}:
+        if key not in {"golden", "layers", "anomaly_kinds"}:
             where = f"{source}: {key_path(prefix, key)}"
             value = checked(where, value, _FARM_TYPES[key])
             values[key] = _located(where, key, value, source.parent)
     golden, where = _tables(source, table, key_path(prefix, "golden"))
     values["golden"] = tuple(_read_golden(source, golden, where))
+    kinds, where = _tables(source, table, key_path(prefix, "anomaly_kinds"))
+    values["anomaly_kinds"] = dict(_anomaly_kinds(f"{source}: {where}", kinds))
     layers, where = _tables(source, table, key_path(prefix, "layers"))
     values["layers"] = tuple(
         layer_config(f"{source}: {key_path(where, name)}", name, one, source.parent)
         for name, one in _only_tables(source, layers, where, LAYER_KEYS)
     )
     return values
+
+
+def _anomaly_kinds(where: str, table: Mapping[str, object]) -> Iterator[tuple[AnomalyKind, object]]:
+    known = [str(kind) for kind in AnomalyKind]
+    for name, action in table.items():
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ConfigError(f"{where}: {name!r} is no kind of anomaly{hint}")
+        at = key_path(where, name)
+        yield AnomalyKind(name), checked(at, action, AnomalyAction)
 
 
 def _tables(

@@ -31,6 +31,7 @@ class LocalDatabases:
         self._rebuild = rebuild
         #: Why a golden database can't be had, by name.
         self._failed: dict[str, str] = {}
+        self.anomalies = config.anomaly_policy
         self.databases = Databases(policy=ResetPolicy(config.reset), sensors=Level(config.sensors))
         self._layers: LocalLayers | None = None
         if config.layers or config.layer_modules:

@@ -35,6 +35,7 @@ _OVERRIDES = {
     "farm_ring": "ring",
     "farm_reset": "reset",
     "farm_sensors": "sensors",
+    "farm_anomalies": "anomalies",
 }
 
 _config_key: pytest.StashKey[FarmConfig | None] = pytest.StashKey()
@@ -72,6 +73,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="when databases go back to the golden state: test, module, session or never",
     )  # fmt: skip
     group.addoption("--farm-sensors", metavar="full|light|off", help="watch databases")
+    group.addoption(
+        "--farm-anomalies", metavar="report|fail",
+        help="whether a test fails of which an anomaly was observed that is an error",
+    )  # fmt: skip
     group.addoption(
         "--rebuild-golden", action="store_true", help="build golden databases anew, not from cache"
     )

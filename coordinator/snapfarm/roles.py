@@ -199,7 +199,7 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
     if local is None:
         local = LocalDatabases(farm_config or FarmConfig(root=config.rootpath))
     recorder = RunRecorder(0, "no")
-    config.pluginmanager.register(DatabasePlugin(local.databases), DATABASE_PLUGIN)
+    config.pluginmanager.register(DatabasePlugin(local.databases, local.anomalies), DATABASE_PLUGIN)
     config.pluginmanager.register(local, "farm-local")
     if _report_path(config) is not None:
         config.pluginmanager.register(PlainItems(recorder), "farm-plain-items")

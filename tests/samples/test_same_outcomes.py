@@ -26,7 +26,7 @@ WORKERS = (1, 2, 4)
 MODES = ("load", "loadscope", "loadfile", "loadgroup", "worksteal")
 ORDERS = (None, "one", "another")
 #: Tests that a sample has at least.
-LEAST = 25
+LEAST = 20
 
 #: Mode, number of workers, order.
 DESIGN = [

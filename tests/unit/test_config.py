@@ -11,8 +11,10 @@ import pytest
 from snapfarm.config import (
     FARM_KEYS,
     GOLDEN_KEYS,
+    LAYER_KEYS,
     FarmConfig,
     GoldenConfig,
+    LayerConfig,
     load_config,
     uri_variable,
 )
@@ -321,6 +323,10 @@ def test_the_reference_lists_every_key_with_its_variable_and_default() -> None:
         assert default == in_toml(getattr(defaults, key))
     for key, (_, default, _) in golden.items():
         assert default == in_toml(getattr(GoldenConfig(name="a"), key))
+    layer = documented("layer")
+    assert tuple(layer) == LAYER_KEYS
+    for key, (_, default, _) in layer.items():
+        assert default == in_toml(getattr(LayerConfig(name="a", where=""), key))
     alembic = documented("alembic")
     assert tuple(alembic) == ALEMBIC_KEYS
     for key, (_, default, _) in alembic.items():

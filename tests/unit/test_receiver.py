@@ -17,15 +17,9 @@ from snapfarm_worker import wire
 from snapfarm_worker.errors import ProtocolError, SnapshotCorrupt
 from snapfarm_worker.receiver import PATIENCE, REPAIR_WINDOW, Assembly, Receiver
 from snapfarm_worker.snapshot import Snapshot, take
+from support.frames import Payload
 
 CHUNK = 4096
-
-
-class Payload:
-    """A frame, as ZeroMQ gives it."""
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self.buffer = memoryview(data)
 
 
 def _snapshot(rows: int) -> Snapshot:

@@ -17,9 +17,9 @@ import pytest
 from snapfarm_worker import junit, plain, terminal, wire
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.blackbox import BlackBox, Phase
-from snapfarm_worker.fixtures import layer_key
 from snapfarm_worker.itemqueue import ItemQueue
 from snapfarm_worker.keys import unique_keys
+from snapfarm_worker.marks import layer_key
 from snapfarm_worker.originals import monotonic
 from snapfarm_worker.trim import trimmed
 from snapfarm_worker.wire import CollectedItem, ItemStarted, Message, RingReset, ToWorker

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from snapfarm_worker.anomaly import Level
+from snapfarm_worker.anomaly import AnomalyPolicy, Level
 
 #: Makes a worker write its stacks; no test framework that we know of uses it.
 STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
@@ -63,6 +63,7 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     coordinator's, as it was before pytest changed it. `directory` is where pytest was called: the
     arguments are relative to it. `plugins` are those that `pytest.main` was given by name.
     `environment` is the coordinator's as the worker was started; a forkserver's is older.
+    `anomalies` says what becomes of anomalies.
     """
 
     args: tuple[str, ...]
@@ -73,6 +74,7 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     sys_path: tuple[str, ...]
     prog: str
     environment: dict[str, str]
+    anomalies: AnomalyPolicy = AnomalyPolicy()
 
 
 class TaskJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,14 +79,13 @@ def obtain_one(
     """
     # Whoever only names a golden database has no need of builders and processes.
     from snapfarm.golden.build import build
-    from snapfarm.golden.cache import Entry, GoldenCache
+    from snapfarm.golden.cache import Entry, GoldenCache, name_of_layer
     from snapfarm.golden.fingerprint import fingerprint
 
     ground = below[0] if below is not None else None
     name = ground.layer if ground is not None else golden.name
     identity = fingerprint(config, golden, caller, ground)
-    # No golden database has an @ in its name.
-    kept_as = f"{golden.name}@{ground.layer}" if ground is not None else golden.name
+    kept_as = name_of_layer(golden.name, ground.layer) if ground is not None else golden.name
     cache = GoldenCache(config.cache_path, kept_as)
     hit = None if rebuild else cache.read(identity.digest)
     notes = [
