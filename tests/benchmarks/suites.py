@@ -154,7 +154,7 @@ def run(options: Options) -> Result:
     if options.wants(f"{NAME}/alembic"):
         tests = 20 if options.quick else 500
         table = Table("alembic", f"{tests} tests, 40 revisions", _ALEMBIC_NOTE, _COLUMNS, {})
-        with _suite() as folder:
+        with scratch_suite() as folder:
             sample_suites.write_alembic(folder, tests)
             _measure(table, ALEMBIC, folder, tests, options.rounds_of(1, 1))
         for workers in promised:
