@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import broadcast, pool, reset, restore, suites
+from benchmarks import broadcast, pool, reset, restore, sensors, suites
 from benchmarks.options import command
 
 BENCHMARKS = {
@@ -11,6 +11,7 @@ BENCHMARKS = {
     restore.NAME: restore.run,
     reset.NAME: reset.run,
     pool.NAME: pool.run,
+    sensors.NAME: sensors.run,
 }
 
 if __name__ == "__main__":

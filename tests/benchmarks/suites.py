@@ -86,9 +86,11 @@ def xdist(name: str, workers: int, database: str = "none") -> Variant:
     return Variant(name, ("pytest", *_NO_FARM, "-n", str(workers)), database)
 
 
-def farm(name: str, workers: int, database: str = "none", *, cold: bool = False) -> Variant:
+def farm(
+    name: str, workers: int, database: str = "none", *, cold: bool = False, sensors: str = "full"
+) -> Variant:
     """Return the farm."""
-    arguments = ("snapfarm.cli", "run", "-n", str(workers), *_NO_XDIST)
+    arguments = ("snapfarm.cli", "run", "-n", str(workers), "--sensors", sensors, *_NO_XDIST)
     return Variant(name, arguments, database, cold)
 
 
@@ -130,7 +132,7 @@ def run(options: Options) -> Result:
     if options.wants(f"{NAME}/trivial"):
         tests, files = (400, 4) if options.quick else (2_000, 20)
         table = Table("trivial", f"{tests} trivial tests", _TRIVIAL_NOTE, _COLUMNS, {})
-        with _suite() as folder:
+        with scratch_suite() as folder:
             sample_suites.write_trivial(folder, tests, files)
             _measure(table, TRIVIAL, folder, tests, options.rounds_of(5, 1))
         for workers in promised:
@@ -142,7 +144,7 @@ def run(options: Options) -> Result:
     if options.wants(f"{NAME}/database"):
         tests = 40 if options.quick else 300
         table = Table("database", f"{tests} database tests", _DATABASE_NOTE, _COLUMNS, {})
-        with _suite() as folder:
+        with scratch_suite() as folder:
             sample_suites.write_database(folder, tests, 10)
             _measure(table, DATABASE, folder, tests, options.rounds_of(3, 1))
         for workers in promised:
@@ -152,7 +154,7 @@ def run(options: Options) -> Result:
     if options.wants(f"{NAME}/alembic"):
         tests = 20 if options.quick else 500
         table = Table("alembic", f"{tests} tests, 40 revisions", _ALEMBIC_NOTE, _COLUMNS, {})
-        with _suite() as folder:
+        with scratch_suite() as folder:
             sample_suites.write_alembic(folder, tests)
             _measure(table, ALEMBIC, folder, tests, options.rounds_of(1, 1))
         for workers in promised:
@@ -165,7 +167,7 @@ def run(options: Options) -> Result:
 
 
 @contextlib.contextmanager
-def _suite() -> Iterator[Path]:
+def scratch_suite() -> Iterator[Path]:
     """Give a folder that does not exist yet, in memory: copying files shall wait for no disk."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
@@ -188,12 +190,12 @@ def _measure(
     # Compiled files and the golden database are there before anything counts.
     for variant in variants:
         if variant.database not in _NOTHING_KEPT:
-            _check(variant, variant.run(folder), tests)
+            check(variant, variant.run(folder), tests)
     expected: set[tuple[str, str]] | None = None
     for variant in variants:
         xml = folder / ".outcomes.xml"
         measured = variant.run(folder, memory=True, xml=xml)
-        _check(variant, measured, tests)
+        check(variant, measured, tests)
         table.add(variant.name, MEMORY, float(measured.memory))
         found = outcomes(xml)
         if expected is not None and found != expected:
@@ -204,12 +206,12 @@ def _measure(
     for _ in range(rounds):
         for variant in variants:
             measured = variant.run(folder)
-            _check(variant, measured, tests)
+            check(variant, measured, tests)
             table.add(variant.name, WALL, measured.wall)
             table.add(variant.name, CPU, measured.cpu)
 
 
-def _check(variant: Variant, measured: Run, tests: int) -> None:
+def check(variant: Variant, measured: Run, tests: int) -> None:
     if measured.status != 0 or f"{tests} passed" not in measured.output:
         raise click.ClickException(
             f"{variant.name} did not pass {tests} tests (exit status {measured.status}):\n"

@@ -351,7 +351,7 @@ class Sensors:
             self._outsiders.executed(_conn(cursor), member, sql, word)
             return
         self._transactions.follow(cursor, member, sql, word)
-        if word is Word.READ and not (watch.suspicious or notes.suspicious or notes.authorized):
+        if word is Word.READ and not (watch.suspicious or notes.suspicious or notes.recording.told):
             if member.generation != watch.ring.generation:
                 self._report_stale(watch, member, sql, word)
             return

@@ -95,7 +95,7 @@ class Sentinel:
     def fate(self) -> str:
         """Tell what became of this connection at the hands of others; "" if all is well."""
         try:
-            (_, _, file), *_ = self._conn.execute("PRAGMA database_list").fetchall()
+            (_, _, file), *_ = self._cursor.execute("PRAGMA database_list").fetchall()
         except sqlite3.ProgrammingError:
             return "the connection that kept the ring's database alive was closed"
         except sqlite3.DatabaseError:
