@@ -22,8 +22,10 @@ from typing import Annotated, Literal, cast, get_type_hints
 import msgspec
 
 from snapfarm.config_alembic import AlembicConfig, alembic_config
+from snapfarm.config_django import DjangoConfig, DjangoGolden, django_config
 from snapfarm.config_values import (
     NotEmpty,
+    Seconds,
     absolute,
     checked,
     did_you_mean,
@@ -37,7 +39,6 @@ RingKind = Literal["shared-cache", "memdb", "private"]
 ResetPolicy = Literal["test", "module", "session", "never"]
 StartMethod = Literal["spawn", "forkserver", "fork"]
 
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
@@ -69,6 +70,8 @@ class GoldenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ring: RingKind | None = None
     #: When a ring goes back to the golden state; None takes the farm's.
     reset: ResetPolicy | None = None
+    #: Made of an alias of a Django project; no file says this, the project's settings do.
+    django: DjangoGolden | None = None
 
 
 class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,6 +109,8 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     report: NotEmpty | None = None
     #: Whether database connections are watched for anomalies.
     sensors: Literal["on", "off"] = "on"
+    #: Whether the databases of a Django project are golden ones, and how.
+    django: DjangoConfig = DjangoConfig()
     #: The golden databases, in the order in which the file declares them.
     golden: tuple[GoldenConfig, ...] = ()
 
@@ -117,10 +122,14 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 #: Keys of the farm that a file, a variable or a flag may set.
 FARM_KEYS = tuple(
-    name for name in FarmConfig.__struct_fields__ if name not in {"root", "source", "golden"}
+    name
+    for name in FarmConfig.__struct_fields__
+    if name not in {"root", "source", "golden", "django"}
 )
 #: Keys of the table of one golden database.
-GOLDEN_KEYS = tuple(name for name in GoldenConfig.__struct_fields__ if name != "name")
+GOLDEN_KEYS = tuple(
+    name for name in GoldenConfig.__struct_fields__ if name not in {"name", "django"}
+)
 
 _PATH_KEYS = frozenset({"cache_dir", "report"})
 _FARM_TYPES = get_type_hints(FarmConfig, include_extras=True)
@@ -152,6 +161,10 @@ def load_config(
     if source is not None:
         values, golden = _read_table(source, table, prefix)
     values |= _read_variables(environ)
+    if environ.get("FARM_DJANGO"):
+        asked = django_config("variable FARM_DJANGO", environ["FARM_DJANGO"], Path.cwd())
+        found = values.get("django", DjangoConfig())
+        values["django"] = msgspec.structs.replace(cast("DjangoConfig", found), use=asked.use)
     values |= _read_overrides(overrides or {})
     fields = {"root": root, "source": source, "golden": golden, **values}
     return FarmConfig(**fields)  # type: ignore[arg-type]  # `checked` saw each value
@@ -301,15 +314,17 @@ def _declares_farm(pyproject: Path) -> bool:
 def _read_table(
     source: Path, table: Mapping[str, object], prefix: str
 ) -> tuple[dict[str, object], tuple[GoldenConfig, ...]]:
-    known = (*FARM_KEYS, "golden")
+    known = (*FARM_KEYS, "django", "golden")
     values: dict[str, object] = {}
     for key, value in table.items():
         if key not in known:
             raise ConfigError(
                 f"{source}: {key_path(prefix, key)}: unknown key{did_you_mean(key, known)}"
             )
-        if key != "golden":
-            where = f"{source}: {key_path(prefix, key)}"
+        where = f"{source}: {key_path(prefix, key)}"
+        if key == "django":
+            values[key] = django_config(where, value, source.parent)
+        elif key != "golden":
             value = checked(where, value, _FARM_TYPES[key])
             values[key] = _located(where, key, value, source.parent)
     declared = table.get("golden", {})

@@ -12,9 +12,10 @@ import msgspec
 
 from snapfarm.broadcast import Broadcast
 from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.config_django import DjangoGolden
 from snapfarm.golden import GoldenResult, describe, obtain
 from snapfarm.store import SnapshotStore
-from snapfarm_worker.wire import DatabaseOrder
+from snapfarm_worker.wire import DatabaseOrder, DjangoOrder
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -53,6 +54,15 @@ def serve(
         manifest = result.snapshot.manifest
         announce = broadcast.add(manifest, store.image(manifest.digest))
         orders.append(
-            DatabaseOrder(announce, golden.ring or settings.ring, golden.reset or settings.reset)
+            DatabaseOrder(
+                announce,
+                golden.ring or settings.ring,
+                golden.reset or settings.reset,
+                None if golden.django is None else _django(golden.django),
+            )
         )
     return Served(goldens, broadcast, tuple(orders))
+
+
+def _django(golden: DjangoGolden) -> DjangoOrder:
+    return DjangoOrder(golden.alias, golden.project.shape, golden.restore)

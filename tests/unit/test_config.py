@@ -17,6 +17,7 @@ from snapfarm.config import (
     uri_variable,
 )
 from snapfarm.config_alembic import ALEMBIC_KEYS, AlembicConfig
+from snapfarm.config_django import DJANGO_KEYS, DjangoConfig
 from snapfarm.errors import ConfigError
 from snapfarm.golden.builders import builders_of
 from snapfarm.golden.fingerprint import fingerprint
@@ -325,6 +326,10 @@ def test_the_reference_lists_every_key_with_its_variable_and_default() -> None:
     assert tuple(alembic) == ALEMBIC_KEYS
     for key, (_, default, _) in alembic.items():
         assert default == in_toml(getattr(AlembicConfig(), key))
+    django = documented("django")
+    assert tuple(django) == DJANGO_KEYS
+    for key, (_, default, _) in django.items():
+        assert default == in_toml(getattr(DjangoConfig(), key))
 
 
 def test_patterns_hold_in_a_folder_whose_name_looks_like_one(tmp_path: Path) -> None:

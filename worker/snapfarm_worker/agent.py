@@ -174,7 +174,7 @@ def _hello(worker: str, token: str = "") -> wire.Hello:
 
 
 def _restore_all(
-    link: Link, token: str, hold: Callable[[wire.DatabaseOrder, Snapshot], None]
+    link: Link, token: str, hold: Callable[[wire.DatabaseOrder, Snapshot], object]
 ) -> None:
     """Receive, verify and restore every database of the Welcome. Raises WorkerError."""
     early: list[tuple[Chunk, zmq.Frame | None]] = []
@@ -213,7 +213,7 @@ def _restore_all(
 
 def _restore(
     link: Link,
-    hold: Callable[[wire.DatabaseOrder, Snapshot], None],
+    hold: Callable[[wire.DatabaseOrder, Snapshot], object],
     order: wire.DatabaseOrder,
     snapshot: Snapshot,
     received: float,

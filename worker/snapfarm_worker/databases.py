@@ -57,14 +57,19 @@ class Databases:
     ) -> None:
         self.policy = policy
         self._rings: dict[str, Ring] = {}
+        #: Those that the farm itself resets, and whose transactions it looks after.
+        self._own: dict[str, Ring] = {}
         self._policies: dict[str, ResetPolicy] = {}
         self._sensors = Sensors(findings) if sensors else None
         self._wide_fixtures = 0
-        self._fixtures = WideFixtures(self._rings, self._reset)
+        self._fixtures = WideFixtures(self._own, self._reset)
         self._open = True
 
-    def add(self, ring: Ring, *, policy: ResetPolicy | None = None) -> None:
+    def add(self, ring: Ring, *, policy: ResetPolicy | None = None, managed: bool = False) -> None:
         """Take over a ring, which `close()` will close.
+
+        One that is `managed` belongs to a framework that opens its connections, keeps them from
+        test to test, and undoes what tests do: it is not reset, and nothing there is a leak.
 
         Raises RingError if there is one of that name, or of that environment variable.
         """
@@ -78,15 +83,18 @@ class Databases:
             # Without a ring, sqlite3 stays as it is.
             connections.install()
         self._rings[ring.database] = ring
+        if not managed:
+            self._own[ring.database] = ring
         if policy is not None:
             self._policies[ring.database] = policy
         if self._sensors is not None:
             self._sensors.watch(ring)
 
-    def hold(self, order: DatabaseOrder, snapshot: Snapshot) -> None:
-        """Restore a verified snapshot into a ring, as ordered. Raises WorkerError."""
+    def hold(self, order: DatabaseOrder, snapshot: Snapshot) -> Ring:
+        """Return a ring with a verified snapshot, as ordered. Raises WorkerError."""
         ring = Ring.restore(snapshot, kind=RingKind(order.ring), verified=True)
-        self.add(ring, policy=ResetPolicy(order.reset))
+        self.add(ring, policy=ResetPolicy(order.reset), managed=order.django is not None)
+        return ring
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,6 +130,11 @@ class Databases:
         }
 
     @property
+    def looks_after(self) -> bool:
+        """Whether there is a ring whose transactions and connections are the farm's concern."""
+        return bool(self._own)
+
+    @property
     def findings(self) -> Findings | None:
         """Where the sensors' observations are collected; None without sensors."""
         return self._sensors.findings if self._sensors is not None else None
@@ -132,8 +145,8 @@ class Databases:
         `policy` is the test's own, before the database's and the suite's.
         """
         self._fixtures.ending = None
-        self._fixtures.policies = {name: self._policy(name, policy) for name in self._rings}
-        for ring in self._rings.values():
+        self._fixtures.policies = {name: self._policy(name, policy) for name in self._own}
+        for ring in self._own.values():
             ring.mark()
         if self._sensors is not None:
             self._sensors.begin(test)
@@ -146,7 +159,7 @@ class Databases:
         """The tear-down of a test begins, after which `end_test` is called with the same."""
         self._fixtures.ending = frozenset(
             ring
-            for name, ring in self._rings.items()
+            for name, ring in self._own.items()
             if boundary in _DUE[self._policy(name, policy)]
         )
 
@@ -157,7 +170,7 @@ class Databases:
         """
         resets: dict[str, ResetOutcome] = {}
         notes: list[str] = []
-        for name, ring in self._rings.items():
+        for name, ring in self._own.items():
             if not ring.is_open:
                 continue
             if boundary in _DUE[self._policy(name, policy)]:
@@ -189,7 +202,7 @@ class Databases:
 
         What it commits becomes a layer, unless the context raises.
         """
-        before = {name: ring.transactions() for name, ring in self._rings.items() if ring.is_open}
+        before = {name: ring.transactions() for name, ring in self._own.items() if ring.is_open}
         self._wide_fixtures += 1
         self._tell_sensors()
         try:
@@ -198,7 +211,7 @@ class Databases:
         finally:
             self._wide_fixtures -= 1
             self._tell_sensors()
-            for name, ring in self._rings.items():
+            for name, ring in self._own.items():
                 if ring.is_open:
                     ring.adopt(before.get(name, frozenset()))
 

@@ -206,7 +206,7 @@ class DatabasePlugin:
         self, fixturedef: pytest.FixtureDef[object]
     ) -> Generator[None, object, object]:
         """Keep what wider fixtures do apart from what the test does: their commits are layers."""
-        if fixturedef.scope == "function" or not self.databases.names:
+        if fixturedef.scope == "function" or not self.databases.looks_after:
             return (yield)
         fixture = WideFixture(f"{fixturedef.scope} fixture {fixturedef.argname!r}")
         # Finalizers run in reverse order: this one when all others have.

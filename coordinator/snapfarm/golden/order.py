@@ -46,6 +46,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     coordinator_pid: int
     caller: Caller | None = None
+    #: Further golden databases that this process is to build: Django sets all of its up at once.
+    siblings: tuple[GoldenConfig, ...] = ()
+
+    def image_of(self, golden: GoldenConfig) -> Path:
+        """Return the file for the bytes of a sibling's snapshot."""
+        return Path(self.folder) / f"image-{golden.name}.sqlite"
 
     @property
     def image(self) -> Path:
@@ -78,6 +84,8 @@ class Built(msgspec.Struct, frozen=True, tag=True):
 
     manifest: Manifest
     notes: tuple[str, ...]
+    #: The manifests of siblings, in the order in which they were asked for, and their notes.
+    siblings: tuple[tuple[Manifest, tuple[str, ...]], ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
