@@ -34,7 +34,7 @@ WORKERS := import os; print(max(2, len(os.sched_getaffinity(0)) * 3 // 2))
 
 SOURCES := coordinator worker tests demo
 
-.PHONY: help demo test lint unit tests plain bench real clean setup
+.PHONY: help demo test lint unit tests plain bench real samples clean setup
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=/path/to/python]"
@@ -72,6 +72,9 @@ bench: setup  ## benchmarks side by side with their peers: minutes
 
 real: setup  ## suites that nobody here wrote; downloads them
 	$(BIN)/python -m pytest tests/real
+
+samples: setup  ## projects as users have them: minutes
+	$(BIN)/python -m pytest tests/samples/test_*.py
 
 clean:  ## remove virtual environments, caches and results
 	rm -rf .venv .venv-* .farm demo/.farm .hypothesis .mypy_cache demo/.mypy_cache .ruff_cache \

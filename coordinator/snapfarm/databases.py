@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from snapfarm.errors import ConfigError, GoldenError
+from snapfarm_worker.wire import DjangoOrder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import pytest
 
     from snapfarm.config import FarmConfig
+    from snapfarm.config_django import DjangoGolden
     from snapfarm.serving import Served
 
 #: The name under which pytest-django is a plugin.
@@ -75,3 +77,8 @@ def with_django_databases(
         if str(why):
             say(f"golden  of Django: none, its workers migrate as ever, since {why}")
         return settings
+
+
+def django_order(golden: DjangoGolden) -> DjangoOrder:
+    """Return what a process that runs tests has to know of a database of Django's."""
+    return DjangoOrder(golden.alias, golden.project.shape, golden.restore)

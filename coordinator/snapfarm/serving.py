@@ -12,10 +12,10 @@ import msgspec
 
 from snapfarm.broadcast import Broadcast
 from snapfarm.config import FarmConfig, GoldenConfig
-from snapfarm.config_django import DjangoGolden
+from snapfarm.databases import django_order
 from snapfarm.golden import GoldenResult, describe, obtain
 from snapfarm.store import SnapshotStore
-from snapfarm_worker.wire import DatabaseOrder, DjangoOrder
+from snapfarm_worker.wire import DatabaseOrder
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -58,11 +58,7 @@ def serve(
                 announce,
                 golden.ring or settings.ring,
                 golden.reset or settings.reset,
-                None if golden.django is None else _django(golden.django),
+                None if golden.django is None else django_order(golden.django),
             )
         )
     return Served(goldens, broadcast, tuple(orders))
-
-
-def _django(golden: DjangoGolden) -> DjangoOrder:
-    return DjangoOrder(golden.alias, golden.project.shape, golden.restore)

@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from support.pytest_runs import PytestRun, Runs
-
-SHOP = Path(__file__).parents[1] / "samples" / "django_shop"
-
-#: Writes down which process applies which migration; the process that builds sees no conftest.
-MIGRATIONS_TOLD = """
-import os
-
-from django.db.migrations.executor import MigrationExecutor
-
-original = MigrationExecutor.apply_migration
-
-
-def apply_migration(self, state, migration, *args, **kwargs):
-    with open(os.environ["TRACE"], "a") as trace:
-        print(self.connection.alias, migration, file=trace)
-    return original(self, state, migration, *args, **kwargs)
-
-
-MigrationExecutor.apply_migration = apply_migration
-"""
+from support.django_shop import MIGRATIONS_TOLD, ONE_TEST, RESTORED, goldens, shop_in
+from support.pytest_runs import Runs
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Runs:
-    """The sample project, in a folder of its own; it tells of the migrations that it applies."""
-    folder = tmp_path / "shop"
-    shutil.copytree(SHOP, folder, ignore=shutil.ignore_patterns("__pycache__", ".farm"))
-    runs = Runs(folder)
-    shutil.copyfile(SHOP / "pytest.ini", folder / "pytest.ini")
-    runs.write({"conftest.py": MIGRATIONS_TOLD})
-    return runs
-
-
-def goldens(run: PytestRun) -> dict[object, object]:
-    """Return the golden databases of a run, with whether each came from the cache."""
-    assert run.report is not None, run.text
-    found = run.report["golden"]
-    assert isinstance(found, list)
-    return {each["name"]: each["cached"] for each in found}
+    """The sample project, in a folder of its own."""
+    return shop_in(tmp_path / "shop")
 
 
 def test_a_project_has_the_same_outcomes_and_migrates_once(shop: Runs) -> None:
@@ -63,3 +30,39 @@ def test_a_project_has_the_same_outcomes_and_migrates_once(shop: Runs) -> None:
     again = shop.run("tests/test_orders.py", way="command")
     assert again.exit_code == 0, again.text
     assert goldens(again) == {"default": True, "archive": True}
+
+
+def test_rows_of_migrations_come_back_where_that_is_asked_for(shop: Runs, tmp_path: Path) -> None:
+    shop.write(
+        {
+            "tests/test_restored.py": RESTORED,
+            "farm.toml": "[django]\nrestore_migration_data = true\n",
+        }
+    )
+    # One database is in memory, the other in a file.
+    archive = tmp_path / "archive-of-tests.sqlite3"
+    run = shop.run("tests/test_restored.py", env={"SHOP_ARCHIVE": str(archive)})
+    assert run.counts == "7 passed", run.text
+    assert not run.trace
+    assert run.report is not None
+    assert not run.report["anomalies"], run.text
+
+
+CHANGED_LATE = """
+import pytest
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings():
+    from django.conf import settings
+
+    settings.LANGUAGE_CODE = "de"
+"""
+
+
+def test_a_database_that_does_not_fit_is_left_to_django(shop: Runs) -> None:
+    shop.write({"conftest.py": MIGRATIONS_TOLD + CHANGED_LATE})
+    run = shop.run(ONE_TEST, "--farm=1")
+    assert run.exit_code == 0, run.text
+    assert "LANGUAGE_CODE changed after the settings were loaded" in run.stdout.replace("\n", " ")
+    assert len(run.trace) > 60

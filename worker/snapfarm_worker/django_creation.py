@@ -167,10 +167,16 @@ def _no_migrate(alias: str, replacement: Replacement) -> Iterator[None]:
 
     original: Callable[..., object] = management.call_command
 
+    filled = False
+
     def call_command(command: object, *args: object, **options: object) -> object:
+        nonlocal filled
         if command == "migrate" and options.get("database") == alias and replacement.fill():
+            filled = True
             import_management()
             return None
+        if command == "createcachetable" and filled:
+            options["verbosity"] = 0  # it would print that its tables are there already
         return original(command, *args, **options)
 
     management.call_command = call_command

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from snapfarm_worker import django_creation
+from snapfarm_worker.django_flush import close_for_good, copy_into, instead_of_flush, keep_no_json
 from snapfarm_worker.django_shape import differences, shape
 
 if TYPE_CHECKING:
@@ -50,11 +50,8 @@ class Held:
 
     def copy(self, connection: Connection) -> None:
         """Copy the golden database over what the connection has, a file."""
-        connection.ensure_connection()
-        target = connection.connection
-        assert isinstance(target, sqlite3.Connection)
         with contextlib.closing(self.ring.connect()) as source:
-            source.backup(target)
+            copy_into(connection, source)
 
 
 class _InMemory:
@@ -108,7 +105,7 @@ class DjangoDatabases:
         django_creation.install(self)
         self._undo.append(lambda: django_creation.uninstall(self))
         if any(held.order.restore for held in self._held.values()):
-            self._undo.append(_instead_of_flush(self._restored))
+            self._undo.append(instead_of_flush(self._restored))
 
     def uninstall(self) -> None:
         """Leave Django as it was."""
@@ -126,8 +123,7 @@ class DjangoDatabases:
             return None  # it has been kept, with what is in it: Django migrates it further
         held.used = True
         if held.order.restore:
-            # Each flush brings the rows back: none have to be kept as JSON.
-            creation.serialize_db_to_string = lambda: "[]"
+            keep_no_json(creation)
         if in_memory:
             return _InMemory(held)
         held.file = name
@@ -157,42 +153,4 @@ class DjangoDatabases:
         from django.db import connections
 
         held.restore(connections[alias])
-        _forget_content_types()
         return True
-
-
-def close_for_good(connection: Connection) -> None:
-    """Close a connection of Django's, also one to a database in memory."""
-    from django.db.backends.base.base import BaseDatabaseWrapper
-
-    BaseDatabaseWrapper.close(connection)
-
-
-def _instead_of_flush(restored: Callable[[str], bool]) -> Callable[[], None]:
-    """Let `restored(alias)` have the first say in each flush after a test; return the undoing."""
-    from django.test import testcases
-
-    original: Callable[..., object] = testcases.call_command
-
-    def call_command(command: object, *args: object, **options: object) -> object:
-        if command == "flush":
-            alias = options.get("database")
-            if isinstance(alias, str) and restored(alias):
-                return None
-        return original(command, *args, **options)
-
-    def undo() -> None:
-        testcases.call_command = original
-
-    testcases.call_command = call_command
-    return undo
-
-
-def _forget_content_types() -> None:
-    """Forget what was cached of rows that are not there any more, as `flush` would."""
-    from django.apps import apps
-
-    if apps.is_installed("django.contrib.contenttypes"):
-        from django.contrib.contenttypes.models import ContentType
-
-        ContentType.objects.clear_cache()
