@@ -158,9 +158,7 @@ class Databases:
     def begin_teardown(self, policy: ResetPolicy | None, boundary: Boundary) -> None:
         """The tear-down of a test begins, after which `end_test` is called with the same."""
         self._fixtures.ending = frozenset(
-            ring
-            for name, ring in self._own.items()
-            if boundary in _DUE[self._policy(name, policy)]
+            ring for name, ring in self._own.items() if boundary in _DUE[self._policy(name, policy)]
         )
 
     def end_test(self, test: str, policy: ResetPolicy | None, boundary: Boundary) -> TestDatabases:
