@@ -79,7 +79,7 @@ def test_what_a_conftest_changes_is_not_known_to_the_builder(shop: Runs) -> None
 
 
 def test_a_broken_migration_fails_as_without_a_farm(shop: Runs) -> None:
-    shop.write({"orders/migrations/0021_broken.py": "raise ValueError('a broken migration')\n"})
+    shop.write({"orders/migrations/0018_broken.py": "raise ValueError('a broken migration')\n"})
     plain, farm = shop.compare(ONE_TEST)
     assert farm.shown == plain.shown, farm.text
     assert farm.counts == "1 error"

@@ -7,8 +7,6 @@ class Customer(models.Model):
     email = models.EmailField(blank=True)
     city = models.CharField(max_length=60, blank=True)
     country = models.CharField(max_length=2, default="DE")
-    phone = models.CharField(max_length=30, blank=True)
-    vat = models.CharField(max_length=20, blank=True)
 
 
 class Order(models.Model):
@@ -18,7 +16,6 @@ class Order(models.Model):
     paid = models.BooleanField(default=False)
     discount = models.PositiveSmallIntegerField(default=0)
     shipped = models.DateTimeField(null=True)
-    carrier = models.CharField(max_length=20, blank=True)
 
     class Meta:
         indexes = [models.Index(fields=["state"], name="order_by_state")]

@@ -4,6 +4,7 @@ from catalog.models import Category, Label, Product
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client, TestCase
+from places.models import Place
 
 
 class Products(TestCase):
@@ -17,6 +18,7 @@ class Products(TestCase):
         self.assertEqual(Category.objects.count(), 5)
         self.assertEqual(Product.objects.count(), 25)
         self.assertEqual(Product.objects.get(pk=1).slug, "books-1")
+        self.assertEqual(Place.objects.filter(region="01").count(), 1_000)
 
     def test_what_the_class_has_made_is_there(self):
         self.assertEqual(self.label.product_set.count(), 5)

@@ -3,8 +3,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orders", "0014_customer_vat"),
+        ("orders", "0013_order_shipped"),
     ]
     operations = [
-        migrations.AddField("order", "shipped", models.DateTimeField(null=True)),
+        migrations.AddField("line", "returned", models.BooleanField(default=False)),
     ]

@@ -6,5 +6,5 @@ class Migration(migrations.Migration):
         ("orders", "0012_seed_customers"),
     ]
     operations = [
-        migrations.AddField("customer", "phone", models.CharField(max_length=30, blank=True)),
+        migrations.AddField("order", "shipped", models.DateTimeField(null=True)),
     ]
