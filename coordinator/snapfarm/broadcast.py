@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from snapfarm_worker import wire
 from snapfarm_worker.errors import ProtocolError
 from snapfarm_worker.snapshot import Manifest
@@ -29,7 +31,10 @@ class Broadcast:
         self._announces: dict[str, Announce] = {}
 
     def add(self, manifest: Manifest, image: bytes) -> Announce:
-        """Take a snapshot in; return its announcement. Adding it again changes nothing."""
+        """Take a snapshot in; return its announcement. Adding it again changes nothing.
+
+        Two databases may have the same bytes, which then travel once.
+        """
         announce = self._announces.get(manifest.digest)
         if announce is None:
             announce = Announce(
@@ -37,7 +42,7 @@ class Broadcast:
             )
             self._announces[manifest.digest] = announce
             self._images[manifest.digest] = memoryview(image)
-        return announce
+        return msgspec.structs.replace(announce, manifest=manifest)
 
     def everything(self) -> Iterator[Frames]:
         """Yield the frames of all snapshots, each announced before its chunks."""

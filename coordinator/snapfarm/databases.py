@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from snapfarm.config_django import DjangoGolden
     from snapfarm.serving import Served
 
-#: The name under which pytest-django is a plugin.
-_PYTEST_DJANGO = "django"
+#: The names of pytest-django as a plugin: of its entry point and, with `-p`, of its modules.
+_PYTEST_DJANGO = ("django", "pytest_django", "pytest_django.plugin")
 
 
 def served(
@@ -56,7 +56,7 @@ def with_django_databases(
     use = settings.django.use
     if use == "off" or (use == "auto" and settings.golden):
         return settings
-    if not config.pluginmanager.has_plugin(_PYTEST_DJANGO):
+    if not any(map(config.pluginmanager.has_plugin, _PYTEST_DJANGO)):
         if use == "on":
             raise ConfigError(
                 f"{settings.source or settings.root}: django: pytest-django is not installed, or "

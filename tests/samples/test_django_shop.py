@@ -135,3 +135,91 @@ if __name__ == "__main__":
 
     execute_from_command_line(sys.argv)
 """
+
+
+#: Two aliases in one file, one without migrations, one that is left alone, and a name with a blank.
+SEVERAL = """
+SECRET_KEY = "a key for tests"
+INSTALLED_APPS = ["notes"]
+SQLITE = "django.db.backends.sqlite3"
+SHARED = {"ENGINE": SQLITE, "TEST": {"NAME": "shared.sqlite3", "MIGRATE": False}}
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.dummy"},
+    "my db": {"ENGINE": SQLITE, "NAME": "notes.sqlite3", "TEST": {"DEPENDENCIES": []}},
+    "one": SHARED | {"NAME": "one"},
+    "other": SHARED | {"NAME": "one"},
+}
+for shared in ("one", "other"):
+    DATABASES[shared]["TEST"] = SHARED["TEST"] | {"DEPENDENCIES": ["my db"]}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+"""
+NOTES_MODELS = """
+from django.db import models
+
+
+class Note(models.Model):
+    text = models.CharField(max_length=80)
+"""
+NOTES_MIGRATION = """
+from django.db import migrations, models
+
+
+def first(apps, schema_editor):
+    notes = apps.get_model("notes", "Note").objects.using(schema_editor.connection.alias)
+    notes.create(text="the first")
+
+
+class Migration(migrations.Migration):
+    operations = [
+        migrations.CreateModel(
+            "Note",
+            [
+                ("id", models.BigAutoField(primary_key=True)),
+                ("text", models.CharField(max_length=80)),
+            ],
+        ),
+        migrations.RunPython(first),
+    ]
+"""
+NOTES_TESTS = """
+import pytest
+from django.db import connections
+from notes.models import Note
+
+
+@pytest.mark.django_db(databases=["my db", "one", "other"])
+def test_each_as_its_settings_say():
+    assert Note.objects.using("my db").count() == 1
+    assert Note.objects.using("one").count() == 0
+    assert Note.objects.using("other").count() == 0
+    one, other = (connections[alias].settings_dict["NAME"] for alias in ("one", "other"))
+    assert one == other
+    assert "shared.sqlite3" in one
+
+
+@pytest.mark.django_db(databases=["my db"], transaction=True)
+def test_a_commit():
+    Note.objects.using("my db").create(text="another")
+    assert Note.objects.using("my db").count() == 2
+"""
+
+
+def test_several_databases_in_all_their_forms(tmp_path: Path) -> None:
+    files = {
+        "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = settings\npythonpath = .\n",
+        "settings.py": SEVERAL,
+        "notes/__init__.py": "",
+        "notes/models.py": NOTES_MODELS,
+        "notes/migrations/__init__.py": "",
+        "notes/migrations/0001_initial.py": NOTES_MIGRATION,
+        "test_notes.py": NOTES_TESTS,
+        "conftest.py": MIGRATIONS_TOLD,
+    }
+    runs = Runs(tmp_path / "notes", files)
+    plain = runs.run(way="plain")
+    farm = runs.run()
+    assert plain.counts == "2 passed", plain.text
+    assert farm.shown == plain.shown, farm.text
+    assert not farm.trace
+    assert goldens(farm) == {"my_db": False, "one": False, "other": False}
+    assert not list(runs.root.glob("*.sqlite3*"))

@@ -81,11 +81,11 @@ def _auto_field(config: object) -> str:
 
 
 def _hash(value: object) -> str:
-    text = json.dumps(_plain(value), sort_keys=True)
+    text = json.dumps(as_plain(value), sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _plain(value: object) -> object:
+def as_plain(value: object) -> object:
     """Return a value as JSON that is the same in each process: an object counts by its class."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -94,10 +94,10 @@ def _plain(value: object) -> object:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): as_plain(inner) for key, inner in value.items()}
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     if isinstance(value, Sequence):
-        return [_plain(inner) for inner in value]
-    kind = value if isinstance(value, type) else type(value)
-    return f"{kind.__module__}.{getattr(value, '__qualname__', kind.__qualname__)}"
+        return [as_plain(inner) for inner in value]
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

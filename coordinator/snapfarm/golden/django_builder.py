@@ -89,6 +89,7 @@ def _set_up(project: DjangoProject, scratch: Path | None) -> None:
 
     setup_test_environment(debug=False)
     _keep_out_of(project)
+    _depend_on_those_alone(project)
     creations = _Elsewhere(scratch)
     django_creation.install(creations)
     setup_databases(
@@ -149,6 +150,16 @@ def _keep_out_of(project: DjangoProject) -> None:
             )
 
         connection.connect = connect
+
+
+def _depend_on_those_alone(project: DjangoProject) -> None:
+    """Wait for no database that is left to Django; without a word, all wait for the default."""
+    from django.db import DEFAULT_DB_ALIAS, connections
+
+    for alias in project.aliases:
+        test = connections[alias].settings_dict["TEST"]
+        wanted = test.get("DEPENDENCIES", [] if alias == DEFAULT_DB_ALIAS else [DEFAULT_DB_ALIAS])
+        test["DEPENDENCIES"] = [other for other in wanted if other in project.aliases]
 
 
 def _copy(alias: str, conn: sqlite3.Connection) -> None:
