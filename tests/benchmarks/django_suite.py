@@ -11,6 +11,7 @@ from benchmarks.options import Options, command
 from benchmarks.suites import (
     COLUMNS,
     CPU,
+    DJANGO,
     MEASURED,
     WALL,
     bar_of,
@@ -70,12 +71,12 @@ _FLUSHED = """
 _ROLLED_IN_FILE, _FLUSHED_IN_FILE = 18, 2
 
 VARIANTS = (
-    pytest_alone("pytest"),
-    xdist("xdist -n 2", 2),
-    farm("farm -n 2", 2),
-    farm("farm -n 2, cold", 2, cold=True),
-    xdist("xdist -n 4", 4),
-    farm("farm -n 4", 4),
+    pytest_alone("pytest", DJANGO),
+    xdist("xdist -n 2", 2, DJANGO),
+    farm("farm -n 2", 2, DJANGO),
+    farm("farm -n 2, cold", 2, DJANGO, cold=True),
+    xdist("xdist -n 4", 4, DJANGO),
+    farm("farm -n 4", 4, DJANGO),
 )
 
 

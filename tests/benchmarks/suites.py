@@ -21,11 +21,15 @@ from snapfarm.compare.processes import Run, measure
 
 NAME = "suites"
 
+#: The database of a suite that leaves it to pytest-django.
+DJANGO = "django"
+
 WALL, CPU, MEMORY = "wall", "CPU", "memory"
 COLUMNS = (Column(WALL, "s"), Column(CPU, "s"), Column(MEMORY, "MB"))
 
 #: The same for all: caches and plugins of no concern are off.
 _COMMON = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider")
+_NO_DJANGO = ("-p", "no:django")
 _NO_FARM = ("-p", "no:snapfarm")
 _NO_XDIST = ("-p", "no:xdist")
 
@@ -62,6 +66,8 @@ class Variant(msgspec.Struct, frozen=True):
             shutil.rmtree(folder / "cold", ignore_errors=True)
             environment["FARM_CACHE_DIR"] = str(folder / "cold")
         arguments = [sys.executable, "-m", *self.arguments, *_COMMON]
+        if self.database != DJANGO:
+            arguments += _NO_DJANGO
         if xml is not None:
             arguments.append(f"--junitxml={xml}")
         return measure(arguments, folder, environment, memory=memory)

@@ -9,8 +9,6 @@ flushes as ever; the farm resets nothing, but for what a project asks for (`rest
 from __future__ import annotations
 
 import contextlib
-import logging
-import warnings
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +18,12 @@ import pytest
 from snapfarm_worker import django_creation
 from snapfarm_worker.django_flush import close_for_good, copy_into, instead_of_flush, keep_no_json
 from snapfarm_worker.django_shape import differences, shape
+from snapfarm_worker.warning import warn
 
 if TYPE_CHECKING:
     from snapfarm_worker.django_creation import Connection, Creation
     from snapfarm_worker.ring import Ring
     from snapfarm_worker.wire import DjangoOrder
-
-_log = logging.getLogger("snapfarm")
 
 
 class Held:
@@ -135,14 +132,10 @@ class DjangoDatabases:
             return True
         if not self._told:
             self._told = True
-            text = (
+            warn(
                 f"snapfarm: Django migrates its test databases itself, since the golden ones do "
                 f"not fit here: {differs} changed after the settings were loaded"
             )
-            try:
-                warnings.warn(text, RuntimeWarning, stacklevel=2)
-            except Warning:  # the run turns warnings into errors
-                _log.warning(text)
         return False
 
     def _restored(self, alias: str) -> bool:

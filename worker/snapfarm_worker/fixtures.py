@@ -7,10 +7,8 @@ after the last finalizer.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import sys
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +22,7 @@ from snapfarm_worker.errors import RingError
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.snapshot import Manifest
 from snapfarm_worker.threads import DEFAULT_THREADS, DEFAULT_TIMEOUT, run_threads
+from snapfarm_worker.warning import warn
 from snapfarm_worker.widefixtures import WideFixture
 from snapfarm_worker.wire import RingReset
 
@@ -220,12 +219,12 @@ class DatabasePlugin:
     def _torn_down(self, fixture: WideFixture) -> None:
         if fixture.committed:
             for note in self.databases.end_fixture_teardown(fixture):
-                _warn(note)
+                warn(note)
 
     def _end(self, item: pytest.Item, policy: ResetPolicy | None, boundary: Boundary) -> None:
         ended = self.databases.end_test(item.nodeid, policy, boundary)
         for note in ended.notes:
-            _warn(note)
+            warn(note)
         self.anomalies.extend(ended.anomalies)
         if ended.anomalies:
             self._of_item.setdefault(item.nodeid, []).extend(ended.anomalies)
@@ -322,14 +321,6 @@ def read_marks(item: pytest.Item) -> FarmMark:
         known = ", ".join(repr(str(each)) for each in ResetPolicy)
         raise MarkError(f"reset is {reset!r}: expected one of {known}") from None
     return FarmMark(database, policy, threads)
-
-
-def _warn(note: str) -> None:
-    """Warn, also in a run that turns warnings into errors: it breaks no test."""
-    try:
-        warnings.warn(note, RuntimeWarning, stacklevel=2)
-    except Warning:
-        logging.getLogger("snapfarm").warning(note)
 
 
 def told(anomaly: Anomaly) -> str:
