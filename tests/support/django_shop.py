@@ -72,10 +72,17 @@ ONE_TEST = "tests/test_fixtures.py::test_rows_of_migrations"
 
 
 def shop_in(folder: Path) -> Runs:
-    """Copy the project into a new folder; it tells there of the migrations that it applies."""
+    """Copy the project into a new folder; it tells there of the migrations that it applies.
+
+    They are quicker there: of its reference data they bring a hundredth.
+    """
     shutil.copytree(SHOP, folder, ignore=shutil.ignore_patterns("__pycache__", ".farm"))
     runs = Runs(folder)
     shutil.copyfile(SHOP / "pytest.ini", folder / "pytest.ini")
+    seed = folder / "places" / "migrations" / "0002_seed_places.py"
+    rows = seed.read_text("utf-8")
+    assert "4_000" in rows
+    seed.write_text(rows.replace("4_000", "40"), "utf-8")
     runs.write({"conftest.py": MIGRATIONS_TOLD})
     return runs
 
