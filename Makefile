@@ -34,12 +34,12 @@ WORKERS := import os; print(max(2, len(os.sched_getaffinity(0)) * 3 // 2))
 
 SOURCES := coordinator worker tests demo
 
-.PHONY: help demo test lint unit tests plain bench real samples clean setup
+.PHONY: help demo test lint unit tests plain bench samples real clean setup
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=/path/to/python]"
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' $(firstword $(MAKEFILE_LIST)) | \
-	  while read -r target meaning; do printf '  %-6s %s\n' "$$target" "$$meaning"; done
+	  while read -r target meaning; do printf '  %-8s %s\n' "$$target" "$$meaning"; done
 
 demo: setup  ## run the demo suite on a farm, then without one, and show its golden database
 	@PATH="$(BIN):$$PATH" bash demo/run.sh
@@ -70,11 +70,11 @@ bench: setup  ## benchmarks side by side with their peers: minutes
 	  echo "make: not all peers can be installed; the benchmarks do without them" >&2
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
 
+samples: setup  ## sample projects: plain, xdist, all modes of the farm, shuffled; Django: minutes
+	$(BIN)/python -m pytest tests/samples/test_*.py
+
 real: setup  ## suites that nobody here wrote; downloads them
 	$(BIN)/python -m pytest tests/real
-
-samples: setup  ## projects as users have them: minutes
-	$(BIN)/python -m pytest tests/samples/test_*.py
 
 clean:  ## remove virtual environments, caches and results
 	rm -rf .venv .venv-* .farm demo/.farm .hypothesis .mypy_cache demo/.mypy_cache .ruff_cache \

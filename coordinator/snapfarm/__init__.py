@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from snapfarm.golden.handle import Golden
+    from snapfarm.layering import layer
     from snapfarm.pool import PoolReport, PoolStatistics, Progress, WorkerPool
     from snapfarm.store import SnapshotStore
     from snapfarm_worker.persistent import PersistentRing
@@ -32,6 +33,7 @@ __all__ = [
     "SnapshotStore",
     "WorkerPool",
     "current_task",
+    "layer",
 ]
 
 _HOMES = {
@@ -45,6 +47,7 @@ _HOMES = {
     "SnapshotStore": "snapfarm.store",
     "WorkerPool": "snapfarm.pool",
     "current_task": "snapfarm_worker.tasks",
+    "layer": "snapfarm.layering",
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snapfarm.node import NodeManager, WorkerNode
+from snapfarm_worker.anomaly import Level
 from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Blueprint:
             broadcast=hub.news,
             coordinator=os.getpid(),
             pulse=min(_PULSE, settings.heartbeat_timeout / _PULSES_IN_SILENCE),
-            sensors=settings.sensors == "on",
+            sensors=Level(settings.sensors),
             token=secrets.token_hex(16),
             job=self._job(node),
         )

@@ -29,11 +29,13 @@ class Broadcast:
         self._chunk_size = chunk_size
         self._images: dict[str, memoryview] = {}
         self._announces: dict[str, Announce] = {}
+        #: Digests of what is only sent to who asks for it.
+        self._on_demand: set[str] = set()
 
-    def add(self, manifest: Manifest, image: bytes) -> Announce:
+    def add(self, manifest: Manifest, image: bytes, *, on_demand: bool = False) -> Announce:
         """Take a snapshot in; return its announcement. Adding it again changes nothing.
 
-        Two databases may have the same bytes, which then travel once.
+        With `on_demand` it only goes to who asks for it.
         """
         announce = self._announces.get(manifest.digest)
         if announce is None:
@@ -42,11 +44,16 @@ class Broadcast:
             )
             self._announces[manifest.digest] = announce
             self._images[manifest.digest] = memoryview(image)
+            if on_demand:
+                self._on_demand.add(manifest.digest)
+        # The same image may be several layers, or databases.
         return msgspec.structs.replace(announce, manifest=manifest)
 
     def everything(self) -> Iterator[Frames]:
-        """Yield the frames of all snapshots, each announced before its chunks."""
+        """Yield the frames of all snapshots that go to all, each announced before its chunks."""
         for digest, announce in self._announces.items():
+            if digest in self._on_demand:
+                continue
             yield [wire.encode(announce)]
             yield from self._frames(digest, range(announce.chunks))
 

@@ -52,7 +52,7 @@ class FarmCommand(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        return sorted({*super().list_commands(ctx), "compare", "golden", "init"})
+        return sorted({*super().list_commands(ctx), "compare", "doctor", "golden", "init"})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; the others bring much with them that `run` does not need."""
@@ -64,6 +64,10 @@ class FarmCommand(click.Group):
             from snapfarm.compare_command import compare
 
             return compare
+        if cmd_name == "doctor":
+            from snapfarm.doctor_command import doctor
+
+            return doctor
         if cmd_name == "init":
             from snapfarm.init_command import init
 
@@ -91,7 +95,7 @@ def main() -> None:
 @click.option("--start-method", metavar="METHOD", help="spawn, forkserver or fork.")
 @click.option("--ring", metavar="KIND", help="shared-cache, memdb or private.")
 @click.option("--reset", metavar="POLICY", help="test, module, session or never.")
-@click.option("--sensors", metavar="on|off", help="Watch database connections for anomalies.")
+@click.option("--sensors", metavar="full|light|off", help="Watch databases for anomalies.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(pytest_args: tuple[str, ...], **options: str | None) -> None:
     """Run a pytest suite on worker processes, each with the golden databases.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ from snapfarm.errors import (
     EXIT_USAGE,
     UserError,
 )
-from snapfarm.golden import describe, obtain
 from snapfarm.report.model import write_text
+from snapfarm.serving import serve
 from snapfarm.workers import cores, processors
 
 _EPILOG = """
@@ -83,6 +84,8 @@ def compare(
         _fail(f"{runners[0]} alone can't be compared: give --runner twice, or not at all")
     if workers is not None:
         _count(workers)
+    # As Ctrl-C does: the run ends in order, and its folder is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     scratch = Path(tempfile.mkdtemp(prefix="fc-")).resolve()
     try:
         suite = Suite(
@@ -141,8 +144,7 @@ def _prepared(suite: Suite, scratch: Path, *, farm: bool) -> FarmConfig:
         sys.exit(status if status in {EXIT_INTERNAL, EXIT_NO_TESTS} else EXIT_USAGE)
     config = load_config(Path(collected.session.rootdir))
     if farm and config.golden:
-        for result in obtain(config, scratch=scratch):
-            click.echo(describe(result))
+        serve(config, rebuild=False, scratch=scratch, say=click.echo)
     if collected.session.maxfail:
         click.echo(
             "farm: note: with -x or --maxfail, runs by several workers stop elsewhere than plain "
@@ -185,14 +187,22 @@ def _name(runner: Runner, suite: Suite) -> str:
 
 
 def _notes(found: dict[Runner, list[SuiteRun]]) -> list[str]:
-    deaths = {
+    reports = [run.farm for run in found.get("farm", ()) if run.farm is not None]
+    notes = [
         f"{line.worker} of the farm died: {line.death}"
-        for run in found.get("farm", ())
-        if run.farm is not None
-        for line in run.farm.workers.values()
+        for report in reports
+        for line in report.workers.values()
         if line.death
-    }
-    return sorted(deaths)
+    ]
+    # Of databases that only the run itself could name, as those of Django's settings.
+    notes += [
+        f"golden database {golden.name!r} was built in {golden.build_seconds:.1f} s of the farm's "
+        f"time; the next run takes it from the cache"
+        for report in reports
+        for golden in report.golden
+        if not golden.cached
+    ]
+    return list(dict.fromkeys(notes))
 
 
 def _show_failures(comparison: Comparison, found: dict[str, list[SuiteRun]]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, cast, get_type_hints
 
@@ -33,6 +33,7 @@ from snapfarm.config_values import (
     key_path,
 )
 from snapfarm.errors import ConfigError
+from snapfarm_worker.snapshot import BASE
 
 Dist = Literal["load", "loadscope", "loadfile", "loadgroup", "worksteal"]
 RingKind = Literal["shared-cache", "memdb", "private"]
@@ -74,6 +75,25 @@ class GoldenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     django: DjangoGolden | None = None
 
 
+class LayerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A named state on top of a golden database, or of another layer."""
+
+    #: The key of its table, `[layers.<name>]`, or what its decorator says.
+    name: str
+    #: Where it is declared, for messages.
+    where: str
+    #: The layer that it is built on; None builds it on the golden database.
+    on: NotEmpty | None = None
+    #: The golden database that it belongs to; None takes that of `on`, or the default.
+    database: NotEmpty | None = None
+    #: What adds its rows, in order: paths of SQL scripts, or `module:function`.
+    seed: tuple[NotEmpty, ...] = ()
+    #: As for a golden database.
+    inputs: tuple[NotEmpty, ...] = ()
+    env: tuple[NotEmpty, ...] = ()
+    timeout: Seconds = 600.0
+
+
 class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The configuration of one farm; every path in it that came from a file is absolute."""
 
@@ -107,12 +127,16 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cache_dir: NotEmpty = ".farm"
     #: File for the JSON report; None writes none.
     report: NotEmpty | None = None
-    #: Whether database connections are watched for anomalies.
-    sensors: Literal["on", "off"] = "on"
+    #: How closely database connections are watched for anomalies.
+    sensors: Literal["full", "light", "off"] = "full"
     #: Whether the databases of a Django project are golden ones, and how.
     django: DjangoConfig = DjangoConfig()
     #: The golden databases, in the order in which the file declares them.
     golden: tuple[GoldenConfig, ...] = ()
+    #: Layers on top of them, as the file declares them; `declared_layers` adds those of modules.
+    layers: tuple[LayerConfig, ...] = ()
+    #: Modules in which functions with `@snapfarm.layer` are looked for.
+    layer_modules: tuple[NotEmpty, ...] = ()
 
     @property
     def cache_path(self) -> Path:
@@ -124,12 +148,15 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 FARM_KEYS = tuple(
     name
     for name in FarmConfig.__struct_fields__
-    if name not in {"root", "source", "golden", "django"}
+    if name not in {"root", "source", "golden", "layers", "layer_modules", "django"}
 )
 #: Keys of the table of one golden database.
 GOLDEN_KEYS = tuple(
     name for name in GoldenConfig.__struct_fields__ if name not in {"name", "django"}
 )
+
+#: Keys of the table of one layer.
+LAYER_KEYS = tuple(name for name in LayerConfig.__struct_fields__ if name not in {"name", "where"})
 
 _PATH_KEYS = frozenset({"cache_dir", "report"})
 _FARM_TYPES = get_type_hints(FarmConfig, include_extras=True)
@@ -157,16 +184,15 @@ def load_config(
     root = Path(absolute("root", str(root), Path.cwd()))
     source, table, prefix = _table(root, explicit, environ)
     values: dict[str, object] = {}
-    golden: tuple[GoldenConfig, ...] = ()
     if source is not None:
-        values, golden = _read_table(source, table, prefix)
+        values = _read_table(source, table, prefix)
     values |= _read_variables(environ)
     if environ.get("FARM_DJANGO"):
         asked = django_config("variable FARM_DJANGO", environ["FARM_DJANGO"], Path.cwd())
         found = values.get("django", DjangoConfig())
         values["django"] = msgspec.structs.replace(cast("DjangoConfig", found), use=asked.use)
     values |= _read_overrides(overrides or {})
-    fields = {"root": root, "source": source, "golden": golden, **values}
+    fields = {"root": root, "source": source, **values}
     return FarmConfig(**fields)  # type: ignore[arg-type]  # `checked` saw each value
 
 
@@ -240,6 +266,35 @@ def golden_config(prefix: str, name: str, table: Mapping[str, object], base: Pat
     return GoldenConfig(name=name, **fields)  # type: ignore[arg-type]  # as in load_config
 
 
+def layer_config(where: str, name: str, table: Mapping[str, object], base: Path) -> LayerConfig:
+    """Return a layer as `table` declares it, its relative paths taken from `base`.
+
+    Messages begin with `where`. Raises ConfigError.
+    """
+    if not _NAME.fullmatch(name) or name == BASE:
+        raise ConfigError(
+            f"{where}: a layer can't be named {name!r}: expected a letter, then letters, digits, "
+            f"'-' and '_', at most 64 in all, and another name than {BASE!r}"
+        )
+    for key in table:
+        if key not in LAYER_KEYS:
+            raise ConfigError(f"{where}.{key}: unknown key{did_you_mean(key, LAYER_KEYS)}")
+    on = checked(f"{where}.on", table.get("on"), NotEmpty | None)
+    database = checked(f"{where}.database", table.get("database"), NotEmpty | None)
+    built = {key: value for key, value in table.items() if key not in {"on", "database"}}
+    golden = golden_config(f"{where}.", name, built, base)
+    return LayerConfig(
+        name=name,
+        where=where,
+        on=cast("str | None", on),
+        database=cast("str | None", database),
+        seed=golden.seed,
+        inputs=golden.inputs,
+        env=golden.env,
+        timeout=golden.timeout,
+    )
+
+
 def _table(
     root: Path, explicit: Path | None, environ: Mapping[str, str]
 ) -> tuple[Path | None, Mapping[str, object], str]:
@@ -311,10 +366,8 @@ def _declares_farm(pyproject: Path) -> bool:
         return False
 
 
-def _read_table(
-    source: Path, table: Mapping[str, object], prefix: str
-) -> tuple[dict[str, object], tuple[GoldenConfig, ...]]:
-    known = (*FARM_KEYS, "django", "golden")
+def _read_table(source: Path, table: Mapping[str, object], prefix: str) -> dict[str, object]:
+    known = (*FARM_KEYS, "django", "golden", "layers", "layer_modules")
     values: dict[str, object] = {}
     for key, value in table.items():
         if key not in known:
@@ -324,27 +377,47 @@ def _read_table(
         where = f"{source}: {key_path(prefix, key)}"
         if key == "django":
             values[key] = django_config(where, value, source.parent)
-        elif key != "golden":
+        elif key not in {"golden", "layers"}:
             value = checked(where, value, _FARM_TYPES[key])
             values[key] = _located(where, key, value, source.parent)
-    declared = table.get("golden", {})
-    where = key_path(prefix, "golden")
+    golden, where = _tables(source, table, key_path(prefix, "golden"))
+    values["golden"] = tuple(_read_golden(source, golden, where))
+    layers, where = _tables(source, table, key_path(prefix, "layers"))
+    values["layers"] = tuple(
+        layer_config(f"{source}: {key_path(where, name)}", name, one, source.parent)
+        for name, one in _only_tables(source, layers, where, LAYER_KEYS)
+    )
+    return values
+
+
+def _tables(
+    source: Path, table: Mapping[str, object], where: str
+) -> tuple[Mapping[str, object], str]:
+    """Return what stands in the tables below a key, and the key."""
+    declared = table.get(where.rpartition(".")[2], {})
     if not isinstance(declared, dict):
         raise ConfigError(f"{source}: {where}: expected tables [{where}.<name>], got {declared!r}")
-    return values, tuple(_read_golden(source, declared, where))
+    return declared, where
+
+
+def _only_tables(
+    source: Path, declared: Mapping[str, object], prefix: str, keys: Iterable[str]
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the tables below a key; `keys` are what may have been meant to stand in one."""
+    for name, table in declared.items():
+        if not isinstance(table, dict):
+            hint = f"; settings belong into a table [{prefix}.<name>]" if name in keys else ""
+            at = f"{source}: {key_path(prefix, name)}"
+            raise ConfigError(f"{at}: expected a table, got {table!r}{hint}")
+        yield name, table
 
 
 def _read_golden(
     source: Path, declared: Mapping[str, object], prefix: str
 ) -> Iterator[GoldenConfig]:
     variables: dict[str, str] = {}
-    for name, table in declared.items():
+    for name, table in _only_tables(source, declared, prefix, GOLDEN_KEYS):
         at = f"{source}: {key_path(prefix, name)}"
-        if not isinstance(table, dict):
-            hint = (
-                f"; settings belong into a table [{prefix}.<name>]" if name in GOLDEN_KEYS else ""
-            )
-            raise ConfigError(f"{at}: expected a table, got {table!r}{hint}")
         check_name(at, name)
         other = variables.setdefault(uri_variable(name), name)
         if other != name:

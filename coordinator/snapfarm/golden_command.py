@@ -17,8 +17,9 @@ from snapfarm.config import FarmConfig, GoldenConfig, load_config
 from snapfarm.config_values import did_you_mean
 from snapfarm.errors import EXIT_USAGE, ConfigError, UserError
 from snapfarm.golden import GoldenResult, describe, obtain_one
-from snapfarm.golden.cache import Entry, GoldenCache
+from snapfarm.golden.cache import Entry, GoldenCache, caches_of
 from snapfarm.golden.fingerprint import fingerprint
+from snapfarm.golden.layers import declared_layers, obtain_layers
 from snapfarm.golden.wording import counted, sized
 from snapfarm_worker.snapshot import Manifest, TableInfo
 
@@ -80,9 +81,14 @@ def _configured(
 @click.option("--rebuild", is_flag=True, help="Build even if the cache has it.")
 @_configured
 def build(config: FarmConfig, names: Sequence[str], rebuild: bool) -> None:
-    """Build the golden databases that the cache lacks (all of them, or those named)."""
+    """Build the golden databases that the cache lacks, and their layers (all, or those named)."""
+    layers = declared_layers(config)
     for one in _chosen(config, names):
-        _tell(obtain_one(config, one, rebuild=rebuild))
+        result = obtain_one(config, one, rebuild=rebuild)
+        _tell(result)
+        own = [layer for layer in layers if layer.database == one.name]
+        for layer in obtain_layers(config, own, {one.name: result}, rebuild=rebuild):
+            _tell(layer)
 
 
 @golden.command()
@@ -125,13 +131,14 @@ def export(config: FarmConfig, name: str, file: Path, force: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @_configured
 def clear(config: FarmConfig, names: Sequence[str]) -> None:
-    """Remove golden databases from the cache (all of them, or those named)."""
+    """Remove golden databases and their layers from the cache (all of them, or those named)."""
     for one in _chosen(config, names):
-        cache = GoldenCache(config.cache_path, one.name)
-        try:
-            count = cache.clear()
-        except OSError as error:
-            raise UserError(f"{cache.folder} can't be removed: {error.strerror}") from error
+        count = 0
+        for cache in caches_of(config.cache_path, one.name):
+            try:
+                count += cache.clear()
+            except OSError as error:
+                raise UserError(f"{cache.folder} can't be removed: {error.strerror}") from error
         click.echo(f"golden  {one.name}   {counted(count, 'cache entry', 'cache entries')} removed")
 
 

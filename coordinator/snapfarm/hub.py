@@ -95,6 +95,7 @@ class Hub:
         self._peers: dict[str, Peer] = {}
         self._waiting_for_welcome: list[str] = []
         self._orders: tuple[DatabaseOrder, ...] = ()
+        self._layers: tuple[wire.Announce, ...] = ()
         #: Whether the last `poll` took all messages that there were.
         self._drained = True
         #: Frames that could not be understood, by the name of their sender.
@@ -132,10 +133,19 @@ class Hub:
         self._poller.register(peer.process.fileno(), zmq.POLLIN)
         self._poller.register(peer.output.fileno(), zmq.POLLIN)
 
-    def serve(self, broadcast: Broadcast, orders: tuple[DatabaseOrder, ...]) -> None:
-        """Set the databases; workers that are waiting for them, and all later ones, get them."""
+    def serve(
+        self,
+        broadcast: Broadcast,
+        orders: tuple[DatabaseOrder, ...],
+        layers: tuple[wire.Announce, ...] = (),
+    ) -> None:
+        """Set the databases; workers that are waiting for them, and all later ones, get them.
+
+        Of the `layers` they are only told: they ask for those that they need.
+        """
         self._news.serve(broadcast)
         self._orders = orders
+        self._layers = layers
         waiting, self._waiting_for_welcome = self._waiting_for_welcome, []
         for worker in waiting:
             self._welcome(worker)
@@ -324,7 +334,7 @@ class Hub:
     def _welcome(self, worker: str) -> None:
         patience = 0.0 if self._news.published else _BROADCAST_PATIENCE
         token = self._peers[worker].token
-        self.send(worker, wire.Welcome(self._orders, patience, token))
+        self.send(worker, wire.Welcome(self._orders, patience, token, self._layers))
 
     def _publish_when_all_listen(self) -> None:
         greeted = sum(peer.greeted for peer in self._peers.values())

@@ -8,16 +8,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import pytest
 
-from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.config import FarmConfig, GoldenConfig, LayerConfig
 from snapfarm.errors import UserError
+from snapfarm_worker.anomaly import Level
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 
 if TYPE_CHECKING:
+    from snapfarm.golden import GoldenResult
     from snapfarm_worker.snapshot import Snapshot
 
 
@@ -31,7 +34,11 @@ class LocalDatabases:
         self._failed: dict[str, str] = {}
         #: Golden databases that were obtained together with another, until they are needed.
         self._snapshots: dict[str, Snapshot] = {}
-        self.databases = Databases(policy=ResetPolicy(config.reset), sensors=config.sensors == "on")
+        self.databases = Databases(policy=ResetPolicy(config.reset), sensors=Level(config.sensors))
+        self._layers: LocalLayers | None = None
+        if config.layers or config.layer_modules:
+            self._layers = LocalLayers(config, self._obtain, rebuild=rebuild)
+            self.databases.declare(self._layers)
         for golden in config.golden:
             ring = Ring(
                 golden.name,
@@ -41,13 +48,19 @@ class LocalDatabases:
             self.databases.add(ring, policy=ResetPolicy(golden.reset or config.reset))
 
     def _load(self, golden: GoldenConfig) -> Snapshot:
+        result = self._obtain(golden)
+        if self._layers is not None:
+            self._layers.goldens[golden.name] = result
+        return result.snapshot
+
+    def _obtain(self, golden: GoldenConfig) -> GoldenResult:
         """Obtain a golden database; one that can't be had is not tried again for each test."""
         # Most plain runs of most projects have no golden database.
         from snapfarm.golden import obtain_one
 
         if golden.name not in self._failed:
             try:
-                return obtain_one(self._config, golden, rebuild=self._rebuild).snapshot
+                return obtain_one(self._config, golden, rebuild=self._rebuild)
             except UserError as error:
                 self._failed[golden.name] = str(error)
         pytest.fail(self._failed[golden.name], pytrace=False)
@@ -105,6 +118,63 @@ class LocalDatabases:
     def close(self) -> None:
         """Close the rings."""
         self.databases.close()
+
+
+class LocalLayers:
+    """The declared layers of a project in this process, each obtained when a test asks for it."""
+
+    def __init__(
+        self,
+        config: FarmConfig,
+        obtain: Callable[[GoldenConfig], GoldenResult],
+        *,
+        rebuild: bool = False,
+    ) -> None:
+        """Raises ConfigError where the declarations make no sense."""
+        from snapfarm.golden.layers import declared_layers
+
+        self._config = config
+        self._obtain = obtain
+        self._rebuild = rebuild
+        self._layers = {layer.name: layer for layer in declared_layers(config)}
+        self._results: dict[str, GoldenResult] = {}
+        #: Why a layer can't be had, by name.
+        self._failed: dict[str, str] = {}
+        #: Golden databases that were obtained anyway.
+        self.goldens: dict[str, GoldenResult] = {}
+
+    @property
+    def databases(self) -> Mapping[str, str]:
+        """The database of each layer."""
+        return {name: str(layer.database) for name, layer in self._layers.items()}
+
+    def snapshot(self, layer: str) -> Snapshot:
+        """Return what a layer holds; one that can't be had fails each test that asks for it."""
+        return self._result(self._layers[layer]).snapshot
+
+    def _result(self, layer: LayerConfig) -> GoldenResult:
+        from snapfarm.golden.layers import obtain_layer
+
+        if layer.name in self._results:
+            return self._results[layer.name]
+        if layer.name not in self._failed:
+            below = (
+                self._golden(layer) if layer.on is None else self._result(self._layers[layer.on])
+            )
+            try:
+                result = obtain_layer(self._config, layer, below, rebuild=self._rebuild)
+            except UserError as error:
+                self._failed[layer.name] = str(error)
+            else:
+                return self._results.setdefault(layer.name, result)
+        pytest.fail(self._failed[layer.name], pytrace=False)
+
+    def _golden(self, layer: LayerConfig) -> GoldenResult:
+        name = str(layer.database)
+        if name not in self.goldens:
+            golden = next(each for each in self._config.golden if each.name == name)
+            self.goldens[name] = self._obtain(golden)
+        return self.goldens[name]
 
 
 def _silent(line: str) -> None:

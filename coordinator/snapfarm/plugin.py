@@ -39,6 +39,8 @@ _OVERRIDES = {
 
 _config_key: pytest.StashKey[FarmConfig | None] = pytest.StashKey()
 _workers_key: pytest.StashKey[int] = pytest.StashKey()
+#: Flags of addopts that are not for a farm.
+_left_out_key: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 _recorder_key: pytest.StashKey[RunRecorder] = pytest.StashKey()
 
 
@@ -69,7 +71,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--farm-reset", metavar="POLICY",
         help="when databases go back to the golden state: test, module, session or never",
     )  # fmt: skip
-    group.addoption("--farm-sensors", metavar="on|off", help="watch database connections")
+    group.addoption("--farm-sensors", metavar="full|light|off", help="watch databases")
     group.addoption(
         "--rebuild-golden", action="store_true", help="build golden databases anew, not from cache"
     )
@@ -120,6 +122,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Refuse what can't be distributed; settle how many workers there will be."""
     from snapfarm import roles
 
+    if roles.is_worker_session(config):
+        roles.keep_xdist_out(config)
+        return
     farm_config = farm_config_of(config)
     if farm_config is None or not _is_coordinator(config):
         return
@@ -128,9 +133,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
             "--pdb and --trace need the test in this process: leave out --farm, the fixtures are "
             "the same"
         )
-    for flag, name in roles.NOT_BESIDE_A_FARM:
-        if config.getoption(name, None):
-            raise pytest.UsageError(f"--farm and {flag} (pytest-xdist) exclude each other: use one")
+    config.stash[_left_out_key] = roles.keep_xdist_out(config)
     config.stash[_workers_key] = roles.plan_workers(config, farm_config)
 
 
@@ -184,13 +187,17 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Name the configuration in pytest's header."""
+    lines = [
+        f"snapfarm: {flag} of addopts is for pytest-xdist, and left out beside a farm"
+        for flag in config.stash.get(_left_out_key, ())
+    ]
     farm_config = farm_config_of(config)
     if farm_config is None or farm_config.source is None:
-        return []
+        return lines
     source = farm_config.source
     if source.is_relative_to(config.rootpath):
         source = source.relative_to(config.rootpath)
-    return [f"snapfarm: {source}"]
+    return [f"snapfarm: {source}", *lines]
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from snapfarm import __version__
 from snapfarm.report.model import GoldenLine, ItemLine, RunReport
 from snapfarm.report.timeline import Phase, Timeline
 from snapfarm_worker import wire
+from snapfarm_worker.snapshot import BASE
 
 if TYPE_CHECKING:
     import pytest
@@ -48,7 +49,11 @@ class RunRecorder:
         manifest = result.snapshot.manifest
         self.report.golden.append(
             GoldenLine(
-                name=result.name,
+                name=(
+                    result.name
+                    if manifest.layer == BASE
+                    else f"{manifest.database}/{manifest.layer}"
+                ),
                 digest=manifest.digest,
                 size=manifest.size,
                 tables=sum(table.kind != "view" for table in manifest.tables),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,6 +35,13 @@ DATABASE_PLUGIN = "farm-databases"
 
 #: Options of xdist by which it would distribute the tests itself, with their names.
 NOT_BESIDE_A_FARM = (("-n", "numprocesses"), ("--tx", "tx"), ("--looponfail", "looponfail"))
+
+#: How these stand among the words of `addopts`.
+_FLAGS = {
+    "-n": re.compile(r"-n|--numprocesses(?:=|$)"),
+    "--tx": re.compile(r"--tx(?:=|$)"),
+    "--looponfail": re.compile(r"-f$|--looponfail$"),
+}
 
 #: The value of `--farm` that leaves the number of workers to the configuration.
 CONFIGURED = "configured"
@@ -77,6 +85,25 @@ def xdist_overrides(options: argparse.Namespace) -> dict[str, str]:
     if (restarts := getattr(options, "maxworkerrestart", None)) is not None:
         found["max_worker_restart"] = restarts
     return found
+
+
+def keep_xdist_out(config: pytest.Config) -> tuple[str, ...]:
+    """Let pytest-xdist distribute nothing beside a farm, or in one of its workers.
+
+    What `addopts` say of it is meant for runs without a farm; returns these flags. Raises
+    UsageError where it was asked for at the command line.
+    """
+    given = [(flag, name) for flag, name in NOT_BESIDE_A_FARM if config.getoption(name, None)]
+    if not given:
+        return ()
+    words = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+    standing = tuple(flag for flag, _ in given if any(map(_FLAGS[flag].match, words)))
+    for flag, name in given:
+        # -n makes xdist set --tx too.
+        if flag not in standing and (name != "tx" or "-n" not in standing):
+            raise pytest.UsageError(f"--farm and {flag} (pytest-xdist) exclude each other: use one")
+        setattr(config.option, name, [] if name == "tx" else None)
+    return standing
 
 
 def only_looks(options: argparse.Namespace, names: Iterable[str]) -> bool:
@@ -131,7 +158,11 @@ def prepare_local_databases(config: pytest.Config, farm_config: FarmConfig) -> N
     """Name the databases in the environment; they are built and restored on first use."""
     from snapfarm.local import LocalDatabases
 
-    local = LocalDatabases(farm_config, rebuild=bool(config.known_args_namespace.rebuild_golden))
+    rebuild = bool(config.known_args_namespace.rebuild_golden)
+    try:
+        local = LocalDatabases(farm_config, rebuild=rebuild)
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
     os.environ.update(local.environment())
     config.stash[_local_key] = local
     config.add_cleanup(local.close)

@@ -139,9 +139,9 @@ class FarmSession:
             hub.serve(Broadcast(self._settings.chunk_size), ())
             return
         self._goldens = served.goldens
-        for result in served.goldens:
+        for result in (*served.goldens, *served.layer_results):
             self._recorder.golden(result)
-        hub.serve(served.broadcast, served.orders)
+        hub.serve(served.broadcast, served.orders, served.layers)
 
     def pytest_collection(self, session: pytest.Session) -> bool:
         """Collect nothing here: the workers do."""

@@ -24,6 +24,7 @@ from snapfarm.happenings import Arrived, Died
 from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
 from snapfarm_worker import wire
+from snapfarm_worker.anomaly import Level
 from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
 from snapfarm_worker.snapshot import Snapshot
 
@@ -80,7 +81,7 @@ def _specification(hub: Hub, folder: Path, worker: str) -> WorkerSpec:
         broadcast=hub.news,
         coordinator=os.getpid(),
         pulse=1.0,
-        sensors=False,
+        sensors=Level.OFF,
         job=cast(PytestJob, None),  # nobody runs pytest here
     )
 

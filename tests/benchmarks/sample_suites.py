@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from support import alembic_project
+from support.golden_project import write_files
+
 #: Tables of the database, and rows of each: 5 MB in all.
 TABLES = 30
 ROWS = 1_250
@@ -98,6 +101,66 @@ _TRIVIAL_TEST = """
 def test_{number}():
     assert {number} + 1 == {next}
 """
+
+
+_ALEMBIC_CONFTEST = '''\
+"""Gives tests their database in the way that BENCH_DATABASE names."""
+
+import os
+import shutil
+
+import pytest
+from alembic import command
+from alembic.config import Config
+
+
+def upgraded(path):
+    url = f"sqlite:///{path}"
+    config = Config("alembic.ini")
+    config.set_main_option("sqlalchemy.url", url)
+    command.upgrade(config, "heads")
+    return url
+
+
+if os.environ["BENCH_DATABASE"] == "upgrade":
+
+    @pytest.fixture(autouse=True)
+    def database(tmp_path_factory, monkeypatch):
+        path = tmp_path_factory.getbasetemp() / "test.sqlite"
+        monkeypatch.setenv("FARM_SQLALCHEMY_URL", upgraded(path))
+        yield
+        path.unlink()
+
+elif os.environ["BENCH_DATABASE"] == "template":
+
+    @pytest.fixture(scope="session")
+    def template(tmp_path_factory):
+        path = tmp_path_factory.mktemp("template") / "template.sqlite"
+        upgraded(path)
+        return path
+
+    @pytest.fixture(autouse=True)
+    def database(template, monkeypatch):
+        path = template.with_name("test.sqlite")
+        shutil.copyfile(template, path)
+        monkeypatch.setenv("FARM_SQLALCHEMY_URL", f"sqlite:///{path}")
+        yield
+        path.unlink()
+'''
+
+
+def write_alembic(folder: Path, tests: int) -> None:
+    """Write a project with 40 revisions, and tests that each commit and need a fresh database."""
+    folder.mkdir()
+    alembic_project.write_revisions(folder)
+    alembic_project.write_tests(folder, tests, fails=None)
+    write_files(
+        folder,
+        {
+            "pytest.ini": _INI + "pythonpath = .\n",
+            "conftest.py": _ALEMBIC_CONFTEST,
+        },
+    )
 
 
 def write_trivial(folder: Path, tests: int, files: int) -> None:

@@ -46,6 +46,15 @@ _DATABASE_NOTE = MEASURED + (
     "each worker builds one file, a fixture copies it for each test; all on tmpfs. *Farm*: the "
     "golden database comes from the cache; *cold* builds it first."
 )
+_ALEMBIC_NOTE = MEASURED + (
+    "Each test needs the database that 40 revisions of Alembic make, through an engine of "
+    "SQLAlchemy, and commits to it. *Upgrade*: a fixture runs `upgrade heads` into a new file for "
+    "each test, as suites do. *Template*: each worker does that once, a fixture copies the file "
+    "for each test; all on tmpfs. *Farm*: the golden database comes from the cache; *cold* builds "
+    "it first."
+)
+#: Ways to a database that are the same in each run, so that a first one fills no cache.
+_NOTHING_KEPT = {"create", "upgrade"}
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -107,10 +116,19 @@ DATABASE = (
     farm("farm -n 4", 4, "farm"),
     Variant("farm's fixtures, no farm", ("pytest", *_NO_XDIST), "farm"),
 )
+ALEMBIC = (
+    xdist("xdist -n 2, upgrade", 2, "upgrade"),
+    xdist("xdist -n 2, template", 2, "template"),
+    farm("farm -n 2", 2, "farm"),
+    farm("farm -n 2, cold", 2, "farm", cold=True),
+    xdist("xdist -n 4, upgrade", 4, "upgrade"),
+    xdist("xdist -n 4, template", 4, "template"),
+    farm("farm -n 4", 4, "farm"),
+)
 
 
 def run(options: Options) -> Result:
-    """Measure both suites."""
+    """Measure the suites."""
     tables = []
     bars: tuple[Bar, ...] = ()
     # What was promised, was promised for whole suites.
@@ -136,6 +154,18 @@ def run(options: Options) -> Result:
         for workers in promised:
             ours, peer = f"farm -n {workers}", f"xdist -n {workers}, create"
             bars += bar_of(f"{tests} database tests, {ours}", 3.0, table, WALL, ours, peer)
+        tables.append(table)
+    if options.wants(f"{NAME}/alembic"):
+        tests = 20 if options.quick else 500
+        table = Table("alembic", f"{tests} tests, 40 revisions", _ALEMBIC_NOTE, COLUMNS, {})
+        with new_suite() as folder:
+            sample_suites.write_alembic(folder, tests)
+            measure_all(table, ALEMBIC, folder, tests, options.rounds_of(1, 1))
+        for workers in promised:
+            ours, peer = f"farm -n {workers}", f"xdist -n {workers}, upgrade"
+            bars += bar_of(f"{tests} tests, 40 revisions, {ours}", 5.0, table, WALL, ours, peer)
+            name = f"{tests} tests, 40 revisions, {CPU}, {ours}"
+            bars += bar_of(name, 1.0, table, CPU, ours, peer)
         tables.append(table)
     return Result(NAME, tuple(tables), bars)
 
@@ -165,7 +195,7 @@ def measure_all(
     (folder / "tmp").mkdir()
     # Compiled files and the golden database are there before anything counts.
     for variant in variants:
-        if variant.database != "create":
+        if variant.database not in _NOTHING_KEPT:
             _check(variant, variant.run(folder), tests)
     expected: set[tuple[str, str]] | None = None
     for variant in variants:

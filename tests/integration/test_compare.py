@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import msgspec
 import pytest
 
 from snapfarm.compare.model import Comparison
-from snapfarm.errors import EXIT_NO_TESTS, EXIT_OK, EXIT_TESTS_FAILED, EXIT_USAGE
+from snapfarm.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_NO_TESTS,
+    EXIT_OK,
+    EXIT_TESTS_FAILED,
+    EXIT_USAGE,
+)
 from support.suite import Suite, SuiteRun
 
 #: Workers are asked for in many ways, and all of them are overruled.
@@ -148,6 +155,20 @@ def test_a_runner_that_cannot_run_the_suite_is_shown(tmp_path: Path) -> None:
     assert "the last lines of xdist -n 1:" in run.output
     assert "ValueError: not with xdist, please" in run.output
     assert "    xdist -n 1  not run" in run.output
+
+
+def test_interrupting_it_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
+    waits = "import time\nfrom pathlib import Path\n\ndef test_waits():\n"
+    waits += "    Path(__file__).with_name('begun').write_text('x\\n')\n    time.sleep(60)\n"
+    suite = Suite(tmp_path, {"test_waits.py": waits})
+    command = [sys.executable, "-m", "snapfarm.cli", "compare", "-n", "1"]
+    with suite.started_command(command) as running:
+        running.wait_for_file("begun")
+        # Ctrl-C reaches the command and what it runs.
+        os.killpg(running.process.pid, signal.SIGINT)
+        run = running.wait()
+    assert run.exit_code == EXIT_INTERRUPTED, run.output
+    assert "farm: interrupted: nothing was compared" in run.output
 
 
 @pytest.mark.parametrize(

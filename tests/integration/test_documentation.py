@@ -135,6 +135,8 @@ def check_output(expected: list[str], shown: str, where: str) -> None:
 def leveled(line: str) -> str:
     """Return a line of output without what differs from run to run."""
     line = re.sub(r"={3,}", "=", line.rstrip())
+    # Columns are as wide as what is in them.
+    line = re.sub(r" +", " ", line)
     line = re.sub(r" \(cached: \w+\)", "", line)
     line = re.sub(r"\d+ of (\d+) workers ready", r"\1 workers ready", line)
     return re.sub(r"\d+\.\d+", "#", line)

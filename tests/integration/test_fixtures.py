@@ -230,7 +230,9 @@ def test_a_marker_chooses_the_database(run: Run) -> None:
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("databse='x'", "unknown keyword 'databse': expected database, reset or threads"),
+        ("databse='x'", "unknown keyword 'databse': expected database, reset, threads or layer"),
+        ("layer=1", "layer is 1: expected the name of a declared layer, or a list of such"),
+        ("layer='x'", "there is no layer 'x': none is declared in [tool.farm.layers], or by"),
         ("database='x'", "there is no database 'x': choose one of 'default'"),
         ("database=1", "database is 1: expected the name of a golden database"),
         ("reset='daily'", "reset is 'daily': expected one of 'test', 'module'"),

@@ -128,6 +128,28 @@ def test_the_configuration_may_be_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert "script ci/z.sql" in shown.stdout
 
 
+def test_layers_are_built_and_cleared_with_their_database(tmp_path: Path) -> None:
+    write_files(
+        tmp_path,
+        {
+            "farm.toml": "[golden.e]\nschema = ['e.sql']\n[golden.f]\n"
+            "[layers.more]\ndatabase = 'e'\nseed = ['more.sql']\n"
+            "[layers.most]\non = 'more'\nseed = ['more.sql']\n",
+            "e.sql": "CREATE TABLE t(x);",
+            "more.sql": "INSERT INTO t VALUES (1);",
+        },
+    )
+    built = farm_golden(tmp_path, "build", "e").stdout.splitlines()
+    assert [line.split()[:2] for line in built] == [
+        ["golden", "e"],
+        ["layer", "more"],
+        ["layer", "most"],
+    ]
+    assert farm_golden(tmp_path, "build", "f").stdout.count("layer") == 0
+    assert "(cached: " in farm_golden(tmp_path, "build", "e").stdout.splitlines()[2]
+    assert farm_golden(tmp_path, "clear", "e").stdout == "golden  e   3 cache entries removed\n"
+
+
 def test_clearing_the_cache(tmp_path: Path) -> None:
     write_files(tmp_path, {"farm.toml": "[golden.e]\n[golden.f]\n"})
     assert farm_golden(tmp_path, "build", "e").exit_code == EXIT_OK

@@ -17,6 +17,7 @@ import pytest
 from snapfarm.launch.local import LocalWorker
 from snapfarm.launch.output import OutputPipe
 from snapfarm_worker import agent
+from snapfarm_worker.anomaly import Level
 from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
 from support.suite import wait_for
 
@@ -52,7 +53,7 @@ def spec() -> Iterator[WorkerSpec]:
             broadcast="",
             coordinator=os.getpid(),
             pulse=1.0,
-            sensors=False,
+            sensors=Level.OFF,
             job=cast("PytestJob", None),
         )
         pipe.close()

@@ -211,3 +211,21 @@ def test_auto_asks_conftests_and_the_environment(tmp_path: Path) -> None:
     for way in ("farm", "farm beside xdist"):
         run = runs.run("--farm=auto", way=way)
         assert cast("dict[str, object]", run.report)["planned_workers"] == 3
+
+
+@pytest.mark.parametrize("options", ["-n 3", "-nauto", "--numprocesses=3 --dist loadfile"])
+def test_workers_of_xdist_in_addopts_are_for_runs_without_a_farm(
+    options: str, tmp_path: Path
+) -> None:
+    runs = Runs(
+        tmp_path / "suite",
+        {
+            "pytest.ini": f"[pytest]\naddopts = {options}\n",
+            "test_it.py": "def test_one(worker_id): assert worker_id in {'gw0', 'gw1'}\n"
+            "def test_two(): pass\n",
+        },
+    )
+    run = runs.run(way="farm beside xdist")
+    assert (run.exit_code, run.counts) == (0, "2 passed")
+    assert "snapfarm: -n of addopts is for pytest-xdist, and left out beside a farm" in run.stdout
+    assert cast("dict[str, object]", run.report)["planned_workers"] == 2

@@ -128,11 +128,30 @@ def test_sys_exit_while_a_test_module_is_imported(tmp_path: Path) -> None:
     assert run.outcomes == {}
 
 
-def test_parameters_from_a_set(tmp_path: Path) -> None:
+def test_parameters_from_a_set_of_texts(tmp_path: Path) -> None:
+    # Workers that are forked have one seed anyway.
     suite = Suite(
         tmp_path,
         {
-            # What an unlucky seed of string hashes does, without the luck.
+            "test_sets.py": "import os, pytest\n"
+            "@pytest.mark.parametrize('word', {f'word{n}' for n in range(40)})\n"
+            "def test_word(word):\n"
+            "    assert 'PYTHONHASHSEED' not in os.environ\n"
+            # The worker that takes its place has to collect the same order too.
+            "    assert word != 'word7' or os._exit(7)\n"
+        },
+        start="spawn",
+    )
+    run = suite.run()
+    assert run.exit_code == pytest.ExitCode.TESTS_FAILED
+    assert run.counts == {"passed": 39, "crashed": 1}
+    assert "did not run" not in run.output
+
+
+def test_parameters_in_another_order(tmp_path: Path) -> None:
+    suite = Suite(
+        tmp_path,
+        {
             "test_sets.py": "import os, pytest\n"
             "words = {'apple', 'pear', 'plum'}\n"
             "order = sorted(words, reverse=os.environ.get('PYTEST_XDIST_WORKER') == 'gw1')\n"

@@ -1,55 +1,90 @@
-"""Runs each foreign suite plain twice, with pytest-xdist and on a farm, and prints a table.
+"""Runs each foreign suite plain, with pytest-xdist and on a farm, in turns, and prints a table.
 
-    PYTHONPATH=tests python -m real.timings [NAME ...]
+    PYTHONPATH=tests python -m real.timings [--rounds N] [NAME ...]
 
-The two plain runs tell which tests are flaky by themselves. One round, one run after the other:
-the seconds tell what to expect, not which is faster by a few per cent.
+Medians over the rounds: wall clock, and CPU seconds of the whole tree of processes. An unmeasured
+plain run goes first: it fills the caches of compiled modules, and tells with the measured ones
+which tests are flaky by themselves. Ratios are taken round by round, between neighbours in time.
 """
 
 from __future__ import annotations
 
+import argparse
+import statistics
 import sys
+from collections.abc import Callable, Sequence
 
 from support import real_suites
-from support.real_suites import SUITES, Suite
+from support.real_suites import SUITES, Prepared, Run, Suite
 
-_HEAD = "| suite | version | tests | plain s | xdist -n 2 s | farm -n 2 s | equal |"
+_HEAD = (
+    "| suite | version | tests | plain, s (CPU) | xdist -n 2, s (CPU) | farm -n 2, s (CPU) "
+    "| xdist / farm, wall | CPU | equal |"
+)
+_RUNNERS: dict[str, Callable[[Prepared], Run]] = {
+    "plain": real_suites.run_plain,
+    "xdist": real_suites.run_xdist,
+    "farm": real_suites.run_farm,
+}
 
 
-def measure(suite: Suite) -> tuple[str, list[str]]:
+def measure(suite: Suite, rounds: int) -> tuple[str, list[str]]:
     """Return a suite's line of the table, and what differed."""
     prepared = real_suites.prepare(suite)
-    # A first run fills the caches of compiled modules, and shows what is flaky.
     first = real_suites.run_plain(prepared)
-    plain = real_suites.run_plain(prepared)
-    xdist = real_suites.run_xdist(prepared)
-    farm = real_suites.run_farm(prepared)
-    flaky = real_suites.differences(
-        real_suites.without_flaky(suite, first.outcomes),
-        real_suites.without_flaky(suite, plain.outcomes),
-    )
-    expected = real_suites.expected_on_a_farm(suite, plain.outcomes)
-    different = real_suites.differences(expected, real_suites.without_flaky(suite, farm.outcomes))
-    equal = "yes" if not different and farm.exit_status == plain.exit_status else "no"
-    row = (
-        f"| {suite.name} | {suite.version} | {plain.tests} | {plain.seconds:.1f} "
-        f"| {xdist.seconds:.1f} | {farm.seconds:.1f} | {equal} |"
-    )
-    told = [f"{suite.name}, two plain runs: {line}" for line in flaky]
-    told += [f"{suite.name}: {line}" for line in different]
-    return row, told
+    runs: dict[str, list[Run]] = {name: [] for name in _RUNNERS}
+    for _ in range(rounds):
+        for name, runner in _RUNNERS.items():
+            runs[name].append(runner(prepared))
+
+    expected = real_suites.expected_on_a_farm(suite, first.outcomes)
+    told: list[str] = []
+    different = {"xdist": False, "farm": False}
+    for plain in runs["plain"]:
+        lines = real_suites.differences(
+            real_suites.without_flaky(suite, first.outcomes),
+            real_suites.without_flaky(suite, plain.outcomes),
+        )
+        told += [f"{suite.name}, two plain runs: {line}" for line in lines]
+    for name in different:
+        for run in runs[name]:
+            found = real_suites.without_flaky(suite, run.outcomes)
+            lines = real_suites.differences(expected, found)
+            told += [f"{suite.name}, {name}: {line}" for line in lines]
+            different[name] |= bool(lines) or run.exit_status != first.exit_status
+    equal = "yes" if not different["farm"] else "no"
+    if different["xdist"]:
+        equal += ", pytest-xdist: no"
+
+    both = list(zip(runs["xdist"], runs["farm"], strict=True))
+    wall = statistics.median(xdist.seconds / farm.seconds for xdist, farm in both)
+    cpu = statistics.median(xdist.cpu / farm.cpu for xdist, farm in both)
+    cells = [suite.name, suite.version, str(first.tests), *map(_times, runs.values())]
+    return f"| {' | '.join(cells)} | {wall:.2f} | {cpu:.2f} | {equal} |", told
 
 
-def main(names: list[str]) -> int:
+def _times(runs: Sequence[Run]) -> str:
+    """Return the medians of some runs, as a cell shows them."""
+    wall = statistics.median(run.seconds for run in runs)
+    return f"{wall:.1f} ({statistics.median(run.cpu for run in runs):.1f})"
+
+
+def main(arguments: list[str]) -> int:
     """Print the table, then what differed; return 1 if anything did."""
-    chosen = [suite for suite in SUITES if not names or suite.name in names]
+    parser = argparse.ArgumentParser(description="time suites of others")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    wanted = parser.parse_args(arguments)
+    if unknown := set(wanted.names) - {suite.name for suite in SUITES}:
+        parser.error(f"no such suite: {', '.join(sorted(unknown))}")
     told: list[str] = []
     print(_HEAD)
-    print("| --- | --- | ---: | ---: | ---: | ---: | --- |")
-    for suite in chosen:
-        row, differing = measure(suite)
-        print(row, flush=True)
-        told += differing
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |", flush=True)
+    for suite in SUITES:
+        if not wanted.names or suite.name in wanted.names:
+            row, differing = measure(suite, wanted.rounds)
+            print(row, flush=True)
+            told += differing
     print(*told, sep="\n")
     return 1 if told else 0
 

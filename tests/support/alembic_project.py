@@ -112,12 +112,12 @@ def test_a_fresh_database(turn):
         assert [price for _, price in rows] == [1]
         conn.execute(sa.text(f"INSERT INTO {{table}} (name) VALUES ('left behind')"))
         conn.execute(sa.text(f"UPDATE {{table}} SET price = 2"))
-    if turn == 7:
+    if turn == {fails}:
         raise AssertionError("fails for a reason of its own")
 """
 
 
-def write_tests(root: Path, count: int, revisions: int = 40) -> None:
-    """Write tests that each need a fresh database; number 7 fails."""
-    text = TESTS.format(count=count, tables=revisions // 4)
+def write_tests(root: Path, count: int, revisions: int = 40, *, fails: int | None = 7) -> None:
+    """Write tests that each need a fresh database, one of which fails."""
+    text = TESTS.format(count=count, tables=revisions // 4, fails=fails)
     write_files(root, {"test_shop.py": text})

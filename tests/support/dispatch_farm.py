@@ -348,8 +348,17 @@ class Farm:
 class Clockwork:
     """A farm in which time passes: each item takes its seconds, messages take none."""
 
-    def __init__(self, seconds: dict[str, float], workers: int, mode: DistMode) -> None:
+    def __init__(
+        self,
+        seconds: dict[str, float],
+        workers: int,
+        mode: DistMode,
+        layers: dict[str, str] | None = None,
+    ) -> None:
         self.seconds = seconds
+        self.layers = layers or {}
+        #: The items that each worker ran, in order.
+        self.ran: dict[str, list[str]] = {f"gw{n}": [] for n in range(workers)}
         self.dispatcher = Dispatcher(workers, mode)
         self.workers = {f"gw{n}": SimWorker(f"gw{n}", flaky=False) for n in range(workers)}
         #: When each running item ends.
@@ -377,6 +386,7 @@ class Clockwork:
                     waiting = True
                     worker.running = worker.keys.popleft()
                     worker.successor = worker.keys[0] if worker.keys else None
+                    self.ran[worker.name].append(worker.running)
                     heapq.heappush(
                         self.ends, (self.now + self.seconds[worker.running], worker.name)
                     )
@@ -384,7 +394,7 @@ class Clockwork:
 
     def makespan(self) -> float:
         """Return when the last item ends."""
-        items = tuple(Item(key) for key in self.seconds)
+        items = tuple(Item(key, layer=self.layers.get(key, "")) for key in self.seconds)
         for name in self.workers:
             self.handle(WorkerLaunched(name))
         for name in self.workers:

@@ -20,6 +20,7 @@ from snapfarm.broadcast import Broadcast, Frames
 from snapfarm.happenings import Arrived, HubEvent
 from snapfarm.hub import Hub
 from snapfarm_worker import agent, wire
+from snapfarm_worker.anomaly import Level
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
 from snapfarm_worker.link import Link
@@ -123,7 +124,7 @@ class HubStage:
             broadcast=self.hub.news,
             coordinator=os.getpid(),
             pulse=1.0,
-            sensors=False,
+            sensors=Level.OFF,
             job=cast("PytestJob", None),  # nobody runs pytest here
             lanes=lanes,
         )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +20,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from snapfarm.compare import record
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 #: Where suites are kept between runs.
@@ -50,13 +52,20 @@ class Suite:
     sha256: str
     #: How many tests have an outcome: fewer mean that the suite was not really run.
     tests: int
-    #: Whether it brings pytest settings; where not, an empty file keeps ours out.
-    own_settings: bool = True
+    #: The pytest settings that it gets where it brings none; without any, pytest would go on to
+    #: look for some, and find those of this checkout.
+    settings: str | None = None
+    #: What pytest is told to collect.
+    paths: tuple[str, ...] = ("tests",)
+    #: More options of pytest: what is left out, for instance, each with its reason beside it.
+    options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     #: Tests whose outcomes differ between two plain runs, each with the reason: not compared.
     flaky: Mapping[str, str] = field(default_factory=dict)
     #: Tests that ask whether they are distributed, each with what then comes of it.
     distributed: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    #: Variables without which pytest-xdist does not run it; only its runs get them.
+    for_xdist: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -84,7 +93,9 @@ class Run:
 
     exit_status: int
     outcomes: Outcomes
+    #: Wall clock, and what the tree of processes has used of processors.
     seconds: float
+    cpu: float
     output: str
 
     @property
@@ -112,7 +123,7 @@ SQLITE_UTILS = Suite(
     version="4.2.1",
     sha256="76114b6a5414714e6c70e5fa5c4781b301b590f6951b5da39c8cc60c21382ba1",
     tests=1501,
-    own_settings=False,
+    settings="[pytest]\n",
     # hypothesis then makes the same examples each time, and sets no deadline.
     environment={"CI": "true"},
 )
@@ -127,7 +138,62 @@ PYTEST_DJANGO = Suite(
         "tests/test_fixtures.py::TestLiveServer::test_settings_restored": _SKIPPED_IN_SETUP,
     },
 )
-SUITES = (JINJA2, CLICK, SQLITE_UTILS, PYTEST_DJANGO)
+DJANGORESTFRAMEWORK = Suite(
+    name="djangorestframework",
+    version="3.18.3",
+    sha256="446a9b352e7eff630421ab3f2328bd2401b109a9470afa4a31189994911ed030",
+    tests=1664,
+)
+DJANGO_FILTER = Suite(
+    name="django-filter",
+    version="26.2",
+    sha256="fd5cc83995fbe9f5f07fb5dcda16fde0f04de1ecf8ef82628b6c0ec921b751af",
+    tests=520,
+    # Its own runner is Django's; pytest-django takes that one's place.
+    settings="[pytest]\npythonpath = .\nDJANGO_SETTINGS_MODULE = tests.settings\n",
+)
+ALEMBIC = Suite(
+    name="alembic",
+    version="1.20.1",
+    sha256="83490def1f723413db5096591f7609ac52544805be93849170088ed04f5a2e0b",
+    tests=2112,
+)
+SQLALCHEMY_UTILS = Suite(
+    name="sqlalchemy-utils",
+    version="0.43.0",
+    sha256="7e8741dbc2c0f992d2181cd69de13de292b3a2a5305a9da832e10d540abcedbf",
+    tests=2705,
+    settings="[pytest]\n",
+    # It parametrizes over a set of texts.
+    for_xdist={"PYTHONHASHSEED": "1"},
+)
+AIOSQLITE = Suite(
+    name="aiosqlite",
+    version="0.22.1",
+    sha256="043e0bd78d32888c0a9ca90fc788b38796843360c855a7262a532813133a0650",
+    tests=30,
+    settings="[pytest]\n",
+    # The rest of its tests measures how fast it is.
+    paths=("aiosqlite/tests/smoke.py",),
+)
+STARLETTE = Suite(
+    name="starlette",
+    version="1.10.0",
+    sha256="b8399098d4c1e3522734f7235dc79b1fc967f96cf139c81e0fa30479e0685f9b",
+    tests=1416,
+)
+SUITES = (
+    JINJA2,
+    CLICK,
+    SQLITE_UTILS,
+    PYTEST_DJANGO,
+    DJANGORESTFRAMEWORK,
+    DJANGO_FILTER,
+    ALEMBIC,
+    SQLALCHEMY_UTILS,
+    AIOSQLITE,
+    STARLETTE,
+)
 
 
 # ---------------------------------------------------------------- obtaining
@@ -141,8 +207,8 @@ def prepare(suite: Suite) -> Prepared:
     source = home / "source"
     if not source.exists():
         _unpack(sdist, source)
-        if not suite.own_settings:
-            (source / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    if suite.settings is not None:
+        (source / "pytest.ini").write_text(suite.settings, "utf-8")
     venv = home / f"venv-{sys.version_info[0]}.{sys.version_info[1]}"
     stamp = venv / "complete"
     if not stamp.exists() or stamp.read_text("utf-8") != _installation(suite):
@@ -219,7 +285,7 @@ def run_plain(prepared: Prepared, *options: str) -> Run:
 def run_xdist(prepared: Prepared, *options: str) -> Run:
     """Run a suite with pytest-xdist, on two workers."""
     command = [str(prepared.bin / "pytest"), "-p", "no:snapfarm", "-n", "2"]
-    return _run(prepared, command, options)
+    return _run(prepared, command, options, prepared.suite.for_xdist)
 
 
 def run_farm(prepared: Prepared, *options: str) -> Run:
@@ -227,19 +293,25 @@ def run_farm(prepared: Prepared, *options: str) -> Run:
     return _run(prepared, [str(prepared.bin / "farm"), "run", "-n", "2"], options)
 
 
-def _run(prepared: Prepared, command: list[str], options: tuple[str, ...]) -> Run:
+def _run(
+    prepared: Prepared,
+    command: list[str],
+    options: tuple[str, ...],
+    variables: Mapping[str, str] | None = None,
+) -> Run:
     with tempfile.TemporaryDirectory(dir=_fast_folder(), prefix="real-") as folder:
         written = Path(folder, "outcomes")
         words = [
             *command, "-q", "-p", "no:cacheprovider", "-p", "real_outcomes",
-            f"--real-outcomes={written}", *options, "tests",
+            f"--real-outcomes={written}", *options, *prepared.suite.options,
+            *prepared.suite.paths,
         ]  # fmt: skip
-        began = time.perf_counter()
+        began, used = time.perf_counter(), _used()
         try:
             done = subprocess.run(
                 words,
                 cwd=prepared.source,
-                env=_environment(prepared, folder),
+                env=_environment(prepared, folder) | dict(variables or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -250,9 +322,15 @@ def _run(prepared: Prepared, command: list[str], options: tuple[str, ...]) -> Ru
             )
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"{' '.join(words)} took more than {_LIMIT:g} s") from error
-        seconds = time.perf_counter() - began
+        seconds, cpu = time.perf_counter() - began, _used() - used
         outcomes = _read(written) if written.exists() else Outcomes()
-    return Run(done.returncode, outcomes, seconds, done.stdout)
+    return Run(done.returncode, outcomes, seconds, cpu, done.stdout)
+
+
+def _used() -> float:
+    """Return the CPU seconds of all descendants that have been waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _environment(prepared: Prepared, temporary: str) -> dict[str, str]:
@@ -269,11 +347,8 @@ def _fast_folder() -> str | None:
 
 
 def _read(written: Path) -> Outcomes:
-    found = Outcomes()
-    for line in written.read_text("utf-8").splitlines():
-        nodeid, phase, outcome = json.loads(line)
-        found[nodeid, phase, outcome] += 1
-    return found
+    _, reports = record.read(written)
+    return Outcomes((report.nodeid, report.when, report.outcome) for report in reports)
 
 
 # ---------------------------------------------------------------- comparing

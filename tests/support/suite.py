@@ -207,11 +207,17 @@ class Suite:
     """
 
     def __init__(
-        self, root: Path, files: Mapping[str, str] | None = None, *, start: str = "fork"
+        self,
+        root: Path,
+        files: Mapping[str, str] | None = None,
+        *,
+        start: str = "fork",
+        settings: Mapping[str, str] = {"pytest.ini": "[pytest]\n"},
     ) -> None:
+        """`settings` are files that are written first: they keep the settings around it out."""
         self.root = root
         self._start = start
-        self.write({"pytest.ini": "[pytest]\n"} | dict(files or {}))
+        self.write({**settings, **(files or {})})
 
     def write(self, files: Mapping[str, str]) -> None:
         """Write files by their path relative to the suite's folder."""

@@ -11,8 +11,10 @@ import pytest
 from snapfarm.config import (
     FARM_KEYS,
     GOLDEN_KEYS,
+    LAYER_KEYS,
     FarmConfig,
     GoldenConfig,
+    LayerConfig,
     load_config,
     uri_variable,
 )
@@ -179,7 +181,7 @@ def test_paths_of_variables_and_flags_are_relative_to_the_working_directory(
         ("test_timeout = inf", "test_timeout", "a number"),
         ("heartbeat_timeout = 0", "heartbeat_timeout", "a number above 0"),
         ("dist = 'loud'", "dist", 'one of "load", "loadscope"'),
-        ("sensors = true", "sensors", 'one of "on", "off", got True'),
+        ("sensors = true", "sensors", 'one of "full", "light", "off", got True'),
         ("max_worker_restart = -1", "max_worker_restart", "at least 0"),
         ("chunk_size = 12", "chunk_size", "at least 4096"),
         ("report = 2020-01-01", "report", "a text"),
@@ -322,6 +324,10 @@ def test_the_reference_lists_every_key_with_its_variable_and_default() -> None:
         assert default == in_toml(getattr(defaults, key))
     for key, (_, default, _) in golden.items():
         assert default == in_toml(getattr(GoldenConfig(name="a"), key))
+    layer = documented("layer")
+    assert tuple(layer) == LAYER_KEYS
+    for key, (_, default, _) in layer.items():
+        assert default == in_toml(getattr(LayerConfig(name="a", where=""), key))
     alembic = documented("alembic")
     assert tuple(alembic) == ALEMBIC_KEYS
     for key, (_, default, _) in alembic.items():

@@ -39,6 +39,7 @@ from snapfarm.dispatch import (
     model,
     scope_of,
 )
+from snapfarm.dispatch.lanes import Lanes
 from snapfarm.errors import DispatchError, InternalError
 
 
@@ -247,7 +248,7 @@ def test_a_key_that_occurs_twice_is_an_error() -> None:
 def test_the_check_finds_an_item_that_got_lost() -> None:
     dispatcher = busy()
     dispatcher.check()
-    dispatcher._ledger.queue.clear()
+    dispatcher._ledger.queue = Lanes()
     with pytest.raises(DispatchError, match="an item is in no place, or in several"):
         dispatcher.check()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections import Counter, deque
@@ -27,6 +28,8 @@ from snapfarm.dispatch import (
     WorkerLaunched,
     affinity_of,
 )
+from snapfarm.dispatch.lanes import Lanes
+from snapfarm.dispatch.ledger import Unit
 from support.dispatch_farm import Clockwork, Farm
 
 # ---------------------------------------------------------------------------- inputs
@@ -34,13 +37,15 @@ from support.dispatch_farm import Clockwork, Farm
 
 @st.composite
 def suites(draw: st.DrawFn) -> tuple[Item, ...]:
-    """Return up to 5 files of up to 2 classes of up to 8 items, some of them in groups."""
+    """Return up to 5 files of up to 2 classes of up to 8 items, some in groups or on layers."""
+    layers = st.sampled_from(draw(st.sampled_from([("",), ("", "a", "b")])))
     items: list[Item] = []
     for file in range(draw(st.integers(1, 5))):
         for cls in range(draw(st.integers(1, 2))):
             for test in range(draw(st.integers(0, 8))):
                 group = draw(st.sampled_from(["", "", "g1", "g2"]))
-                items.append(Item(f"f{file}.py::C{cls}::test_{test}[a::b]", group))
+                key = f"f{file}.py::C{cls}::test_{test}[a::b]"
+                items.append(Item(key, group, draw(layers)))
     return tuple(items)
 
 
@@ -135,6 +140,53 @@ def test_all_workers_end_about_together(mode: DistMode, seed: int) -> None:
         units[unit] = units.get(unit, 0.0) + length
     best = sum(seconds.values()) / 4
     assert Clockwork(seconds, 4, mode).makespan() <= best + 2 * max(units.values())
+    # Layers are no reason to leave anybody idle: a worker goes where there is something to do.
+    layers = {key: chance.choice(["", "a", "b", "c", "d"]) for key in seconds}
+    assert Clockwork(seconds, 4, mode, layers).makespan() <= best + 2 * max(units.values())
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+@pytest.mark.parametrize("seed", range(3))
+def test_tests_of_one_layer_stay_together(workers: int, seed: int) -> None:
+    """However they are mixed in the collection, few workers need a layer, and they need it once."""
+    chance = random.Random(seed)
+    names = ["", "reference", "orders", "returns", "archive", "audit"]
+    layers = {f"f{n // 6}.py::test_{n}": chance.choice(names) for n in range(240)}
+    seconds = {key: chance.choice([0.5, 1.0, 1.5]) for key in layers}
+    farm = Clockwork(seconds, workers, DistMode.LOAD, layers)
+    farm.makespan()
+    ran = {name: [layers[key] for key in keys] for name, keys in farm.ran.items()}
+    changes = sum(
+        sum(before != after for before, after in itertools.pairwise(each)) for each in ran.values()
+    )
+    needed = sum(len(set(each)) for each in ran.values())
+    # The least that is possible is one for each layer, or for each worker. Those who have nothing
+    # left share what others still have: two more for each worker at most.
+    assert max(len(names), workers) <= needed <= len(names) + 2 * (workers - 1)
+    assert changes <= len(names) - 1 + 3 * (workers - 1)
+
+
+def test_a_lane_of_its_own_for_each_layer() -> None:
+    lanes = Lanes()
+    units = {key: Unit([key], key[0]) for key in ["a1", "b1", "a2", "b2", "b3", "a3"]}
+    for unit in units.values():
+        lanes.append(unit)
+    standing: Counter[str] = Counter(a=1)
+
+    def taken(count: int, stands: str | None) -> list[str]:
+        return [key for unit in lanes.take(count, stands, lambda: standing) for key in unit.items]
+
+    # Never of two lanes at once, and of its own as long as there is something.
+    assert taken(2, "a") == ["a1", "a2"]
+    assert taken(5, "a") == ["a3"]
+    assert taken(1, "a") == ["b1"]
+    lanes.put_back([units["a2"], units["b1"], units["a3"]])
+    assert len(lanes) == len(list(lanes)) == 5
+    # a has two for each of two workers that will stand there, b three for one.
+    assert taken(1, None) == ["b1"]
+    assert taken(9, "c") == ["b2", "b3"]
+    assert taken(9, "b") == ["a2", "a3"]
+    assert not lanes
 
 
 @pytest.mark.parametrize("mode", list(DistMode))
@@ -142,7 +194,11 @@ def test_all_workers_end_about_together(mode: DistMode, seed: int) -> None:
 def test_long_runs_with_many_deaths(mode: DistMode, seed: int) -> None:
     chance = random.Random(seed)
     items = tuple(
-        Item(f"f{n // 30}.py::C{n // 10}::test_{n}", chance.choice(["", "a", "b"]))
+        Item(
+            f"f{n // 30}.py::C{n // 10}::test_{n}",
+            chance.choice(["", "a", "b"]),
+            chance.choice(["", "x", "y"]),
+        )
         for n in range(300)
     )
     killers = frozenset(item.key for item in chance.sample(items, 12))
@@ -158,7 +214,9 @@ def test_long_runs_with_many_deaths(mode: DistMode, seed: int) -> None:
 @pytest.mark.parametrize("mode", list(DistMode))
 def test_ten_thousand_items_cost_little(mode: DistMode) -> None:
     """The bound is generous; on an idle machine this takes a fraction of a second."""
-    items = tuple(Item(f"f{n // 50}.py::C{n // 10}::test_{n}") for n in range(10_000))
+    items = tuple(
+        Item(f"f{n // 50}.py::C{n // 10}::test_{n}", layer=f"layer {n % 7}") for n in range(10_000)
+    )
     workers = [f"gw{n}" for n in range(8)]
     dispatcher = Dispatcher(8, mode)
     held: dict[str, deque[str]] = {name: deque() for name in workers}

@@ -18,6 +18,7 @@ from snapfarm.init.facts import (
     FileFact,
     FixtureFact,
     MetadataFact,
+    PytestFact,
     ScriptFact,
 )
 from snapfarm.init.survey import survey
@@ -205,6 +206,11 @@ def test_settings_of_pytest(name: str, text: str, tmp_path: Path) -> None:
     }  # fmt: skip
     assert choice.candidates == ()
     assert f"{name}: take -n 4 out of addopts" in choice.advice[0]
+
+
+def test_settings_of_pytest_that_say_nothing_of_workers(tmp_path: Path) -> None:
+    write_files(tmp_path, {"pytest.ini": "[pytest]\ntestpaths = tests\n"})
+    assert survey(tmp_path).pytest == PytestFact("pytest.ini")
 
 
 def test_django_is_found_by_its_manage_py(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.members import member_of
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
-from snapfarm_worker.sensors import Sensors
+from snapfarm_worker.tables import Tables
 from snapfarm_worker.widefixtures import WideFixture
 from support.sensor_rig import EMPTY_SCHEMA, SHARING, SNAPSHOT, Rig
 
@@ -135,10 +135,11 @@ def test_a_table_that_an_earlier_test_dropped() -> None:
         conn.executescript("DROP TABLE log")
         with pytest.raises(sqlite3.OperationalError):
             conn.execute("SELECT * FROM log")
-        assert rig.kinds() == []
+        assert rig.kinds() == [AnomalyKind.SCHEMA_CHANGE]
         with pytest.raises(sqlite3.OperationalError):
             conn.execute("SELECT * FROM log")
-        assert rig.kinds() == [AnomalyKind.MISSING_TABLE]
+        (found,) = rig.end()
+        assert (found.kind, found.polluter) == (AnomalyKind.MISSING_TABLE, "t.py::one")
     rig.databases.close()
 
 
@@ -260,9 +261,11 @@ def test_another_threads_transaction_can_not_be_ended(rig: Rig) -> None:
     thread = threading.Thread(target=work, name="worker-7")
     thread.start()
     began.wait(30)
-    leaked, blocked = rig.end()
+    leaked, blocked, running = rig.end()
     done.set()
     thread.join()
+    assert running.kind is AnomalyKind.LEAKED_THREAD
+    assert any("test_another_threads_transaction" in line for line in running.stack)
     assert leaked.kind is AnomalyKind.LEAKED_TRANSACTION
     assert leaked.thread == "worker-7"
     assert blocked.kind is AnomalyKind.RESET_BLOCKED
@@ -290,7 +293,7 @@ def test_a_sensor_that_fails_is_off_after_one_warning(
     def broken(*_: object) -> None:
         raise LookupError("a bug")
 
-    monkeypatch.setattr(Sensors, "_check_missing", broken)
+    monkeypatch.setattr(Tables, "missing", broken)
     with contextlib.closing(rig.ring.connect()) as conn:
         with (
             pytest.warns(RuntimeWarning, match="'failed' failed and is off") as caught,
@@ -308,7 +311,7 @@ def test_its_warning_never_becomes_the_programs_error(
     def broken(*_: object) -> None:
         raise LookupError("a bug")
 
-    monkeypatch.setattr(Sensors, "_check_missing", broken)
+    monkeypatch.setattr(Tables, "missing", broken)
     with (
         contextlib.closing(rig.ring.connect()) as conn,
         pytest.raises(sqlite3.OperationalError, match="nowhere"),

@@ -47,6 +47,9 @@ class Runner(Protocol):
     def hold(self, order: wire.DatabaseOrder, snapshot: Snapshot) -> None:
         """Restore a verified snapshot as ordered. Raises WorkerError."""
 
+    def offer(self, layers: tuple[wire.Announce, ...]) -> None:
+        """Know of layers that can be asked for; called once, if there are any."""
+
     def run(self) -> bool:
         """Do the job to its end; return whether that was an orderly one."""
 
@@ -130,7 +133,8 @@ def _run(spec: WorkerSpec, link: Link, boxes: Sequence[BlackBox]) -> bool:
         boxes[0].write(Phase.RESTORING, "")
         stage = "restore"
         try:
-            _restore_all(link, spec.token, runner.hold)
+            if layers := _restore_all(link, spec.token, runner.hold):
+                runner.offer(layers)
             link.start()
             stage = runner.stage
             return runner.run()
@@ -175,8 +179,11 @@ def _hello(worker: str, token: str = "") -> wire.Hello:
 
 def _restore_all(
     link: Link, token: str, hold: Callable[[wire.DatabaseOrder, Snapshot], object]
-) -> None:
-    """Receive, verify and restore every database of the Welcome. Raises WorkerError."""
+) -> tuple[wire.Announce, ...]:
+    """Receive, verify and restore every database of the Welcome; return the layers that it offers.
+
+    Raises WorkerError.
+    """
     early: list[tuple[Chunk, zmq.Frame | None]] = []
     welcome: wire.Welcome | None = None
     while welcome is None:
@@ -193,7 +200,7 @@ def _restore_all(
     if not hmac.compare_digest(welcome.token, token):
         raise ProtocolError("whoever answered is not the coordinator that started this worker")
     if not welcome.databases:
-        return
+        return ()
     began = time.monotonic()
     receiver = Receiver(welcome.databases, began, welcome.patience)
     for chunk, frame in early:
@@ -203,7 +210,7 @@ def _restore_all(
             received = time.monotonic() - began
             _restore(link, hold, order, snapshot, received, repaired)
         if not receiver.waiting:
-            return
+            return welcome.layers
         for question in receiver.questions(time.monotonic()):
             link.send_early(question)
         for message, payload in link.exchange(PATIENCE):

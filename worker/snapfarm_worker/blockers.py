@@ -16,7 +16,7 @@ from typing import Literal, TypeGuard
 import msgspec
 
 from snapfarm_worker.members import Member, RingConnection, RingCursor, collect
-from snapfarm_worker.stacks import forget_failed_frames
+from snapfarm_worker.stacks import Frame, forget_failed_frames
 
 _in_transaction: Callable[[sqlite3.Connection], bool] = (
     sqlite3.Connection.in_transaction.__get__  # below a user's class
@@ -30,6 +30,9 @@ class Blocker(msgspec.Struct, frozen=True):
     member: Member
     wide: bool = False
     ended: bool = False
+    #: A cursor's statement and where it was executed, as far as that is known.
+    sql: str = ""
+    frames: tuple[Frame, ...] = ()
 
     def __str__(self) -> str:
         text = {
@@ -126,7 +129,9 @@ def end_cursors(members: Iterable[Member], spared: Spared) -> list[Blocker]:
     for cursor, member in _cursors(members):
         wide = weakref.ref(cursor) in spared.cursors
         if wide or _unfinished(cursor, member):
-            found.append(Blocker("cursor", member, wide, ended=not wide and _ended(cursor, member)))
+            sql, frames = getattr(cursor, "farm_asked", ("", ()))
+            ended = not wide and _ended(cursor, member)
+            found.append(Blocker("cursor", member, wide, ended=ended, sql=sql, frames=frames))
     return found
 
 

@@ -17,10 +17,12 @@ import functools
 import os
 import sqlite3
 import sqlite3.dbapi2
+import sys
 import threading
 import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Protocol
 
 from snapfarm_worker.members import Home, Member, RingConnection, blend, newborn
@@ -73,6 +75,10 @@ class _Entry:
 
 
 _rings: dict[str, _Entry] = {}
+#: Asked, the last one first, whether a connection to no ring is of interest, and to whom.
+_outsides: list[Callable[[object], Home | None]] = []
+#: Modules that had taken `sqlite3.connect` over before, with the name each of them uses.
+_takers: list[tuple[ModuleType, str]] = []
 _installs = 0
 _install_lock = threading.Lock()
 
@@ -95,6 +101,7 @@ def install() -> None:
         if _installs == 1:
             for module in (sqlite3, sqlite3.dbapi2):
                 module.connect = connect  # type: ignore[attr-defined]
+            _takers[:] = _replaced()
 
 
 def uninstall() -> None:
@@ -106,6 +113,36 @@ def uninstall() -> None:
             for module in (sqlite3, sqlite3.dbapi2):
                 if getattr(module, "connect") is connect:  # noqa: B009
                     module.connect = original_connect  # type: ignore[attr-defined]
+            for module, name in _takers:
+                if vars(module).get(name) is connect:
+                    setattr(module, name, original_connect)
+            _takers.clear()
+
+
+def _replaced() -> list[tuple[ModuleType, str]]:
+    """Replace `connect` in modules that have imported it by name; return what was replaced."""
+    ours = __name__
+    found = [
+        (module, name)
+        for module in list(sys.modules.values())
+        if type(module) is ModuleType and module.__name__ not in (ours, "_sqlite3")
+        for name, value in list(vars(module).items())
+        if value is original_connect
+    ]
+    for module, name in found:
+        setattr(module, name, connect)
+    return found
+
+
+def watch_others(outside: Callable[[object], Home | None]) -> None:
+    """Ask from now on what a connection to no ring belongs to; undone by `ignore_others()`."""
+    _outsides.append(outside)
+
+
+def ignore_others(outside: Callable[[object], Home | None]) -> None:
+    """Ask no more."""
+    if outside in _outsides:
+        _outsides.remove(outside)
 
 
 @contextlib.contextmanager
@@ -125,6 +162,10 @@ def _connect(database: object, *args: object, **kwargs: object) -> sqlite3.Conne
         found = find(database)
         if found is not None:
             return join(found[0], found[1], args, kwargs)
+        if _outsides:
+            home = _outsides[-1](database)
+            if home is not None:
+                return _open_outside(home, database, args, kwargs)
     return original_connect(database, *args, **kwargs)
 
 
@@ -158,9 +199,9 @@ def join(
     ring: Joinable, more: str, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> sqlite3.Connection:
     """Open a connection to a ring with the arguments of `sqlite3.connect` after the first."""
-    if len(args) > len(_POSITIONS) or any(name in kwargs for name in _POSITIONS[: len(args)]):
+    options = _options(args, kwargs)
+    if options is None:
         return original_connect(":memory:", *args, **kwargs)  # raises what sqlite3 says of it
-    options = dict(zip(_POSITIONS, args, strict=False)) | kwargs
     address = ring.expect()
     try:
         return _arrive(ring, address + more, options)
@@ -168,26 +209,57 @@ def join(
         ring.arrived()
 
 
+def _options(args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, object] | None:
+    """Return the arguments by name; None where there are too many, or two of one name."""
+    if len(args) > len(_POSITIONS) or any(name in kwargs for name in _POSITIONS[: len(args)]):
+        return None
+    return dict(zip(_POSITIONS, args, strict=False)) | kwargs
+
+
 def _arrive(ring: Joinable, address: str, options: dict[str, object]) -> sqlite3.Connection:
+    member = _member(ring, options, patient=ring.patient)
+    options["uri"] = True
+    return _adopted(_opened(member, address, options), ring, member)
+
+
+def _open_outside(
+    home: Home, database: object, args: tuple[object, ...], kwargs: dict[str, object]
+) -> sqlite3.Connection:
+    """Open a connection to no ring, which tells its home's watcher what it is used for."""
+    options = _options(args, kwargs)
+    if options is None:
+        return original_connect(database, *args, **kwargs)
+    member = _member(home, options, patient=False)
+    conn = _opened(member, database, options)
+    if isinstance(conn, RingConnection):
+        member.ref = weakref.ref(conn)
+        if home.watcher is not None:
+            home.watcher.joined(member)
+    return conn
+
+
+def _member(home: Home, options: dict[str, object], *, patient: bool) -> Member:
     timeout = options.get("timeout", _DEFAULT_TIMEOUT)
     member = Member(
-        ring,
-        patient=ring.patient,
+        home,
+        patient=patient,
         timeout=float(timeout) if isinstance(timeout, int | float) else _DEFAULT_TIMEOUT,
     )
     member.opened, member.pooled = callers()
     current = threading.current_thread()
     member.thread, member.thread_id = current.name, current.ident or 0
     member.autocommit = options.get("autocommit") is not False
+    return member
+
+
+def _opened(member: Member, address: object, options: dict[str, object]) -> sqlite3.Connection:
     factory = options.get("factory", sqlite3.Connection)
     options["factory"] = blend(factory) if isinstance(factory, type) else factory
-    options["uri"] = True
     newborn(member)
     try:
-        conn = original_connect(address, **options)
+        return original_connect(address, **options)
     finally:
         newborn(None)
-    return _adopted(conn, ring, member)
 
 
 def _adopted(conn: sqlite3.Connection, ring: Joinable, member: Member) -> sqlite3.Connection:

@@ -11,10 +11,13 @@ import contextlib
 import ctypes
 import mmap
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from snapfarm_worker.errors import RingError, SnapshotError
 from snapfarm_worker.snapshot import Manifest, Snapshot, take
+
+_T = TypeVar("_T")
 
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD = -1
@@ -148,6 +151,13 @@ class Courier:
                 f"database {self._database!r} was restored with {size} bytes and {objects} "
                 f"schema objects instead of {self._claimed} and {self._objects}: please report it"
             )
+
+    def ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Return the answer to a question about the image; None where it can't be asked."""
+        try:
+            return question(self._source)
+        except sqlite3.DatabaseError:
+            return None
 
     def columns(self) -> dict[str, frozenset[str]]:
         """Return the columns of each table of the image, all names in lower case."""

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from snapfarm_worker import connections
-from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.anomaly import Anomaly, Level
 from snapfarm_worker.engines import sqlalchemy_url
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.members import SoloConnection, member_of
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.sensors import Sensors
+from snapfarm_worker.snapshot import BASE
 from snapfarm_worker.widefixtures import WideFixture, WideFixtures
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
+    from snapfarm_worker.offers import DeclaredLayers
     from snapfarm_worker.snapshot import Snapshot
     from snapfarm_worker.wire import DatabaseOrder
 
@@ -53,16 +56,23 @@ class Databases:
     """The rings by name of their database. While it is open, `sqlite3.connect` knows them."""
 
     def __init__(
-        self, *, policy: ResetPolicy, sensors: bool, findings: Findings | None = None
+        self, *, policy: ResetPolicy, sensors: Level | bool, findings: Findings | None = None
     ) -> None:
+        """Begin without rings. `sensors` is how much is watched; True means all."""
+        level = (
+            Level(sensors) if isinstance(sensors, str) else (Level.FULL if sensors else Level.OFF)
+        )
         self.policy = policy
         self._rings: dict[str, Ring] = {}
         #: Those that the farm itself resets, and whose transactions it looks after.
         self._own: dict[str, Ring] = {}
         self._policies: dict[str, ResetPolicy] = {}
-        self._sensors = Sensors(findings) if sensors else None
+        self._sensors = Sensors(findings, level=level) if level is not Level.OFF else None
         self._wide_fixtures = 0
+        self._declared: DeclaredLayers | None = None
         self._fixtures = WideFixtures(self._own, self._reset)
+        #: Whether the present test has failed.
+        self._failed = False
         self._open = True
 
     def add(self, ring: Ring, *, policy: ResetPolicy | None = None, managed: bool = False) -> None:
@@ -88,13 +98,17 @@ class Databases:
         if policy is not None:
             self._policies[ring.database] = policy
         if self._sensors is not None:
-            self._sensors.watch(ring)
+            self._sensors.watch(ring, wide=self._is_wide(ring.database, None))
 
     def hold(self, order: DatabaseOrder, snapshot: Snapshot) -> Ring:
         """Return a ring with a verified snapshot, as ordered. Raises WorkerError."""
         ring = Ring.restore(snapshot, kind=RingKind(order.ring), verified=True)
         self.add(ring, policy=ResetPolicy(order.reset), managed=order.django is not None)
         return ring
+
+    def declare(self, layers: DeclaredLayers) -> None:
+        """Know of layers that tests can ask for."""
+        self._declared = layers
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,11 +144,6 @@ class Databases:
         }
 
     @property
-    def looks_after(self) -> bool:
-        """Whether there is a ring whose transactions and connections are the farm's concern."""
-        return bool(self._own)
-
-    @property
     def findings(self) -> Findings | None:
         """Where the sensors' observations are collected; None without sensors."""
         return self._sensors.findings if self._sensors is not None else None
@@ -144,12 +153,74 @@ class Databases:
 
         `policy` is the test's own, before the database's and the suite's.
         """
+        self._failed = False
         self._fixtures.ending = None
         self._fixtures.policies = {name: self._policy(name, policy) for name in self._own}
         for ring in self._own.values():
             ring.mark()
         if self._sensors is not None:
-            self._sensors.begin(test)
+            self._sensors.begin(test, lambda name: self._is_wide(name, policy))
+
+    def _is_wide(self, name: str, policy: ResetPolicy | None) -> bool:
+        """Tell whether tests leave what they commit to later ones, and that is of interest."""
+        return name in self._own and self._policy(name, policy) is not ResetPolicy.TEST
+
+    def test_failed(self) -> None:
+        """The test that runs has failed: what it leaves behind is no surprise."""
+        self._failed = True
+
+    def stand_on(self, layers: Sequence[str]) -> bool:
+        """Bring each database to the one of these declared layers that is its own, or to golden.
+
+        Fixtures of wider scope that have committed on top of another layer are torn down: whoever
+        needs one has it set up again. Returns whether anything was done.
+
+        Raises RingError for layers that don't exist or exclude each other, what getting a layer
+        raises, and what fixtures raise while they are torn down.
+        """
+        if self._declared is None and not layers:
+            return False
+        wanted = self._grounds(layers)
+        changing = [
+            (ring, wanted.get(name, BASE))
+            for name, ring in self._rings.items()
+            if name in wanted or (ring.is_open and ring.layers.ground != BASE)
+        ]
+        for ring, layer in changing:
+            ring.ensure()
+            if layer != BASE:
+                assert self._declared is not None
+                ring.layers.prepare(layer, functools.partial(self._declared.snapshot, layer))
+        changing = [(ring, layer) for ring, layer in changing if ring.layers.ground != layer]
+        errors: list[BaseException] = []
+        for ring, layer in changing:
+            errors += self._fixtures.finish(ring)
+            ring.layers.stand_on(layer)
+            ring.reset()
+        if errors:
+            raise errors[0]
+        return bool(changing)
+
+    def _grounds(self, layers: Sequence[str]) -> dict[str, str]:
+        """Return the layer of each database that has one of these. Raises RingError."""
+        known = self._declared.databases if self._declared is not None else {}
+        wanted: dict[str, str] = {}
+        for layer in layers:
+            if layer not in known:
+                there_are = (
+                    f"choose one of {', '.join(map(repr, known))}"
+                    if known
+                    else "none is declared in [tool.farm.layers], or by @snapfarm.layer in a "
+                    "module that the key layer_modules names"
+                )
+                raise RingError(f"there is no layer {layer!r}: {there_are}")
+            other = wanted.setdefault(known[layer], layer)
+            if other != layer:
+                raise RingError(
+                    f"layers {other!r} and {layer!r} are both of database {known[layer]!r}: a test "
+                    "has one of them; declare a layer with on= that holds both"
+                )
+        return wanted
 
     def anomalies(self) -> tuple[Anomaly, ...]:
         """Return what was observed so far in the test that runs."""
@@ -170,7 +241,10 @@ class Databases:
         notes: list[str] = []
         for name, ring in self._own.items():
             if not ring.is_open:
+                if self._sensors is not None and ring.fate():
+                    self._sensors.scan(ring)
                 continue
+            self._observe_residue(ring)
             if boundary in _DUE[self._policy(name, policy)]:
                 resets[name] = self._reset(ring)
                 if resets[name].tier != "clean":
@@ -194,6 +268,10 @@ class Databases:
             self._sensors.blocked(ring, blockers, retired=outcome.tier == "retired")
         return outcome
 
+    def _observe_residue(self, ring: Ring) -> None:
+        if self._sensors is not None:
+            self._sensors.residue(ring, passed=not self._failed)
+
     @contextmanager
     def wide_fixture(self, fixture: WideFixture) -> Iterator[None]:
         """Set up a fixture that outlives the test: what it opens and begins is not the test's.
@@ -212,14 +290,26 @@ class Databases:
             for name, ring in self._own.items():
                 if ring.is_open:
                     ring.adopt(before.get(name, frozenset()))
+            self._accept()
 
     def begin_fixture_teardown(self, fixture: WideFixture) -> None:
         """A fixture that `wide_fixture` has set up is about to be torn down."""
+        for ring in self._own.values():
+            if ring.is_open:
+                self._observe_residue(ring)  # what was left before is the test's
         self._fixtures.begin_teardown(fixture)
 
     def end_fixture_teardown(self, fixture: WideFixture) -> list[str]:
         """A fixture was torn down, its layers go; return what people should know."""
-        return self._fixtures.end_teardown(fixture)
+        told = self._fixtures.end_teardown(fixture)
+        self._accept()
+        return told
+
+    def _accept(self) -> None:
+        """What is committed by now is a wider fixture's, and meant so."""
+        for ring in self._own.values():
+            if ring.is_open and self._sensors is not None:
+                self._sensors.accept(ring)
 
     def open_fixture(self, ring: Ring) -> sqlite3.Connection:
         """Return a connection that `close_fixture` will end."""
@@ -270,6 +360,8 @@ class Databases:
         if not self._open:
             return
         self._open = False
+        if self._sensors is not None:
+            self._sensors.close()
         for ring in self._rings.values():
             ring.close()
         if self._rings:

@@ -53,6 +53,8 @@ class Findings:
         sql: str = "",
         table: str = "",
         stack: tuple[str, ...] | None = None,
+        evidence: tuple[str, ...] = (),
+        polluter: str = "",
     ) -> None:
         """Add an observation; one of the same kind, database and `same` is counted, not added.
 
@@ -77,9 +79,25 @@ class Findings:
             sql=sql[:_SQL_LIMIT],
             table=table,
             stack=stack,
+            evidence=evidence,
+            polluter=polluter,
         )
         with self._lock:
             found.setdefault(key, anomaly)
+
+    def withdraw(self, kind: AnomalyKind, database: str, *same: object) -> None:
+        """Forget an observation that something later has shown to be none."""
+        with self._lock:
+            self._all().pop((kind, database, *same), None)
+
+    def soften(self, note: str, kind: AnomalyKind, database: str, *same: object) -> None:
+        """Make an observation mere information, and add why."""
+        key = (kind, database, *same)
+        with self._lock:
+            found = self._all()
+            if (known := found.get(key)) is not None and known.severity is not Severity.INFO:
+                message = f"{known.message}; {note}"
+                found[key] = msgspec.structs.replace(known, severity=Severity.INFO, message=message)
 
 
 class LaneFindings(Findings):

@@ -7,6 +7,7 @@ after the last finalizer.
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -29,14 +30,15 @@ from snapfarm_worker.wire import RingReset
 if TYPE_CHECKING:
     import sqlalchemy as sa
     import sqlalchemy.orm
+    from _pytest.fixtures import SubRequest
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _T = TypeVar("_T")
 
 _MARKER = (
-    "farm(database=None, reset=None, threads=4): choose the golden database of the farm's "
-    "fixtures, when it is reset ('test', 'module', 'session', 'never'), and the threads of "
-    "farm_threads"
+    "farm(database=None, reset=None, threads=4, layer=None): choose the golden database of the "
+    "farm's fixtures, when it is reset ('test', 'module', 'session', 'never'), the threads of "
+    "farm_threads, and a declared layer (or several, of several databases) to begin with"
 )
 SECTION = "farm anomalies"
 
@@ -59,6 +61,7 @@ class FarmMark(msgspec.Struct, frozen=True):
     database: str | None = None
     reset: ResetPolicy | None = None
     threads: int = DEFAULT_THREADS
+    layers: tuple[str, ...] = ()
 
 
 class MarkError(ValueError):
@@ -152,34 +155,30 @@ class DatabasePlugin:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin an attempt at an item."""
-        try:
-            policy = read_marks(item).reset
-        except MarkError:
-            policy = None  # told by `pytest_check_marks`
-        self.databases.begin_test(item.nodeid, policy)
+        self.databases.begin_test(item.nodeid, self._policy_of(item))
         return (yield)
 
     # Inside of all wrappers: whose setup did not begin may fail in teardown, pytest's own included.
     @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
     def pytest_check_marks(self, item: pytest.Item) -> None:
-        """Fail an item whose marker is wrong."""
+        """Fail an item whose marker is wrong; bring the databases to the layers that it names."""
         try:
             mark = read_marks(item)
             if mark.database is not None:
                 self.databases.get(mark.database)
+            if self.databases.stand_on(mark.layers):
+                self.databases.begin_test(item.nodeid, mark.reset)
+            return
         except (MarkError, RingError) as error:
-            pytest.fail(f"marker farm of {item.nodeid}: {error}", pytrace=False)
+            told = str(error)
+        pytest.fail(f"marker farm of {item.nodeid}: {told}", pytrace=False)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
         """End an attempt at an item, after the last finalizer that runs now."""
-        try:
-            policy = read_marks(item).reset
-        except MarkError:
-            policy = None
-        boundary = _boundary(item, nextitem)
+        policy, boundary = self._policy_of(item), _boundary(item, nextitem)
         self.databases.begin_teardown(policy, boundary)
         try:
             return (yield)
@@ -192,6 +191,8 @@ class DatabasePlugin:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add what was observed to the reports that people read."""
         report = yield
+        if report.failed:
+            self.databases.test_failed()
         if report.when == "teardown":
             found = tuple(self._of_item.get(item.nodeid, ()))
         else:
@@ -202,12 +203,13 @@ class DatabasePlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[object]
+        self, fixturedef: pytest.FixtureDef[object], request: SubRequest
     ) -> Generator[None, object, object]:
         """Keep what wider fixtures do apart from what the test does: their commits are layers."""
-        if fixturedef.scope == "function" or not self.databases.looks_after:
+        if fixturedef.scope == "function" or not self.databases.names:
             return (yield)
         fixture = WideFixture(f"{fixturedef.scope} fixture {fixturedef.argname!r}")
+        fixture.finish = functools.partial(fixturedef.finish, request)
         # Finalizers run in reverse order: this one when all others have.
         fixturedef.addfinalizer(lambda: self._torn_down(fixture))
         with self.databases.wide_fixture(fixture):
@@ -215,6 +217,15 @@ class DatabasePlugin:
         if fixture.committed:
             fixturedef.addfinalizer(lambda: self.databases.begin_fixture_teardown(fixture))
         return result
+
+    def _policy_of(self, item: pytest.Item) -> ResetPolicy | None:
+        """Return the item's own reset policy. A wrong mark has none, and is told elsewhere."""
+        if not self.databases.names:
+            return None  # most suites have no databases, and many tests
+        try:
+            return read_marks(item).reset
+        except MarkError:
+            return None
 
     def _torn_down(self, fixture: WideFixture) -> None:
         if fixture.committed:
@@ -305,8 +316,10 @@ def read_marks(item: pytest.Item) -> FarmMark:
         if mark.args:
             raise MarkError(f"{mark.args!r} has no keyword: write farm(database=…, reset=…)")
         for key, value in mark.kwargs.items():
-            if key not in ("database", "reset", "threads"):
-                raise MarkError(f"unknown keyword {key!r}: expected database, reset or threads")
+            if key not in ("database", "reset", "threads", "layer"):
+                raise MarkError(
+                    f"unknown keyword {key!r}: expected database, reset, threads or layer"
+                )
             values.setdefault(key, value)
     database, reset, threads = values.get("database"), values.get("reset"), values.get("threads")
     if database is not None and not isinstance(database, str):
@@ -320,7 +333,29 @@ def read_marks(item: pytest.Item) -> FarmMark:
     except ValueError:
         known = ", ".join(repr(str(each)) for each in ResetPolicy)
         raise MarkError(f"reset is {reset!r}: expected one of {known}") from None
-    return FarmMark(database, policy, threads)
+    return FarmMark(database, policy, threads, _layers(values.get("layer")))
+
+
+def layer_key(item: pytest.Item) -> str:
+    """Return the names of the declared layers that an item asks for, joined; "" for a wrong mark.
+
+    Items of one key begin with the same databases.
+    """
+    if next(item.iter_markers("farm"), None) is None:
+        return ""
+    try:
+        return ",".join(sorted(read_marks(item).layers))
+    except MarkError:
+        return ""
+
+
+def _layers(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = (value,) if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return tuple(dict.fromkeys(names))
+    raise MarkError(f"layer is {value!r}: expected the name of a declared layer, or a list of such")
 
 
 def told(anomaly: Anomaly) -> str:
@@ -331,8 +366,16 @@ def told(anomaly: Anomaly) -> str:
     if anomaly.sql:
         lines.append(f"  sql: {anomaly.sql}")
     lines += [f"  at {frame}" for frame in anomaly.stack]
+    lines += [f"  {line}" for line in anomaly.evidence]
     lines.append(f"  {anomaly.remedy}")
     return "\n".join(lines)
+
+
+def _policy_of(item: pytest.Item) -> ResetPolicy | None:
+    try:
+        return read_marks(item).reset
+    except MarkError:
+        return None
 
 
 def _marks_of(request: pytest.FixtureRequest) -> FarmMark:

@@ -17,6 +17,7 @@ import pytest
 from snapfarm_worker import junit, plain, terminal, wire
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.blackbox import BlackBox, Phase
+from snapfarm_worker.fixtures import layer_key
 from snapfarm_worker.itemqueue import ItemQueue
 from snapfarm_worker.keys import unique_keys
 from snapfarm_worker.originals import monotonic
@@ -155,7 +156,10 @@ class ItemRunner:
             self._link.send(capturing)
         self._link.send(
             wire.Collected(
-                tuple(CollectedItem(key, _group(item)) for key, item in self._items.items()),
+                tuple(
+                    CollectedItem(key, _group(item), layer_key(item))
+                    for key, item in self._items.items()
+                ),
                 tuple(self._deselected),
                 self._collect_errors,
                 monotonic() - self._started,

@@ -13,6 +13,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from snapfarm_worker.anomaly import Level
+
 #: Makes a worker write its stacks; no test framework that we know of uses it.
 STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 
@@ -118,7 +120,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     broadcast: str
     coordinator: int
     pulse: float
-    sensors: bool
+    sensors: Level
     job: Job
     token: str = ""
     #: How many things the worker does at once; each has a black box of its own.

@@ -7,15 +7,15 @@ state costs, and it takes as much memory. Layers stand on each other; the top on
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from snapfarm_worker.copies import Changes
 from snapfarm_worker.courier import CopyCourier, Courier, open_private
 from snapfarm_worker.errors import RingError
-from snapfarm_worker.ringkind import RingKind
-from snapfarm_worker.snapshot import Manifest, Snapshot, take
+from snapfarm_worker.ringkind import RingKind, check_size
+from snapfarm_worker.snapshot import BASE, Manifest, Snapshot, take
 
 if TYPE_CHECKING:
     from typing import Self
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 #: How long, in seconds, a layer waits for whoever writes: mostly that is the fixture itself.
 _PATIENCE = 0.25
-
-#: The layer of a golden database that has nothing on top.
-BASE = "base"
 
 
 class Layer:
@@ -127,6 +124,7 @@ class LayeredRing(Protocol):
 
     database: str
     uri: str
+    kind: RingKind
 
     @property
     def sentinel(self) -> Sentinel | None:
@@ -152,6 +150,8 @@ class LayerStack:
     def __init__(self, ring: LayeredRing) -> None:
         self._ring = ring
         self._layers: list[Layer] = []
+        #: The golden state, and the declared layers that were used so far, by name.
+        self._grounds: dict[str, Layer] = {}
         #: Who wants to know what happens to the copies of a private ring.
         self._watching: list[Changes] = []
 
@@ -162,17 +162,23 @@ class LayerStack:
         """Hold nothing but a golden state from now on."""
         self.close()
         self._layers = [golden]
+        self._grounds = {BASE: golden}
 
     def close(self) -> None:
         """Free all images."""
-        for layer in self._layers:
+        for layer in (*self._layers, *self._grounds.values()):
             layer.close()
         self._watching.clear()
 
     @property
     def golden(self) -> Layer:
         """What lies below all others."""
-        return self._layers[0]
+        return self._grounds[BASE]
+
+    @property
+    def ground(self) -> str:
+        """The name of the declared layer on which the others stand; BASE for the golden state."""
+        return next(name for name, layer in self._grounds.items() if layer is self._layers[0])
 
     @property
     def top(self) -> Layer:
@@ -183,6 +189,30 @@ class LayerStack:
     def image(self) -> bytes | bytearray | None:
         """What each new connection of a private ring gets a copy of."""
         return self._layers[-1].image if self._layers else None
+
+    def prepare(self, name: str, load: Callable[[], Snapshot]) -> None:
+        """Have a declared layer ready for `stand_on`; `load` is called once, and may raise.
+
+        Raises SnapshotTooLarge as well, and RingError where the ring has no images.
+        """
+        if name not in self._grounds:
+            if self.golden.courier is None and self.golden.image is None:
+                raise RingError("the ring was restored with resettable=False: it has no layers")
+            snapshot = load()
+            check_size(self._ring.kind, snapshot.manifest)
+            self._grounds[name] = Layer.of(snapshot, self._ring.kind)
+
+    def stand_on(self, name: str) -> None:
+        """Stand on a declared layer that was prepared, with no other layer on top.
+
+        The next reset goes there.
+        """
+        with self._ring.lock:
+            for layer in self._layers[1:]:
+                layer.close()
+            self._layers = [self._grounds[name]]
+            if self._ring.sentinel is not None:
+                self._ring.sentinel.outdate()
 
     def parting(self, conn: RingConnection, member: Member) -> None:
         """A member is about to be closed."""

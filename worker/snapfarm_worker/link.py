@@ -24,6 +24,9 @@ from snapfarm_worker.wire import RESULTS_SUFFIX, Message, ToWorker
 #: Takes an order with the frames that follow it; what it returns is sent as the answer.
 OrderHandler: TypeAlias = Callable[[ToWorker, Sequence[zmq.Frame]], Message | None]
 
+#: Takes a chunk with its bytes.
+ChunkHandler: TypeAlias = Callable[[wire.Chunk, Sequence[zmq.Frame]], None]
+
 #: Exit status of a worker whose coordinator is gone.
 EXIT_ORPHANED = 75
 #: Exit status of a worker whose I/O thread failed.
@@ -66,6 +69,8 @@ class Link:
         #: Guards the two below.
         self._ordering = new_lock()
         self._handler: OrderHandler | None = None
+        #: Takes chunks, in the I/O thread.
+        self._take_chunk: ChunkHandler | None = None
         #: Orders that came before there was anybody to give them to.
         self._early: list[tuple[ToWorker, Sequence[zmq.Frame]]] = []
         self._last_pulse = 0.0
@@ -158,6 +163,13 @@ class Link:
                 self._answer(handle, order, payload)
             self._handler = handle
 
+    def take_chunks(self, take: ChunkHandler) -> None:
+        """Give each chunk that comes after `start()` to `take`; without it they are dropped.
+
+        A repair may come after the broadcast that it was to repair, so some may be nobody's.
+        """
+        self._take_chunk = take
+
     def _take(self, order: ToWorker, payload: Sequence[zmq.Frame]) -> None:
         with self._ordering:
             if self._handler is None:
@@ -184,9 +196,10 @@ class Link:
                     if isinstance(socket, int):
                         exit_now(EXIT_ORPHANED)
                     for message, payload in self._drain(socket):
-                        # A repair may come after the broadcast that it was to repair.
                         if not isinstance(message, wire.Chunk):
                             self._take(message, payload)
+                        elif self._take_chunk is not None:
+                            self._take_chunk(message, payload)
                 self._parent.check()
         except Exception:
             if not self._stopped:

@@ -13,146 +13,24 @@ from __future__ import annotations
 
 import functools
 import gc
-import itertools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from snapfarm_worker import patience
-from snapfarm_worker.stacks import Frame, shown
+from snapfarm_worker.membership import Home, Member, Watcher
+from snapfarm_worker.stacks import Frame
 
 if TYPE_CHECKING:
     from sqlite3 import _Parameters as Parameters
     from types import TracebackType
     from typing import Literal, Self
 
+__all__ = ["Home", "Member", "RingConnection", "RingCursor", "Watcher", "blend", "collect"]
+__all__ += ["member_of", "newborn"]
+
 _T = TypeVar("_T")
-
-_numbers = itertools.count(1)
-
-
-class Watcher(Protocol):
-    """What is told of a member's life; nothing that it does may raise."""
-
-    def joined(self, member: Member) -> None:
-        """A connection was opened."""
-
-    def dropped(self, member: Member) -> None:
-        """A connection was freed that nobody had closed; called at any moment."""
-
-    def executed(self, conn: RingConnection, member: Member, sql: str) -> None:
-        """A statement succeeded on a connection that is on alert."""
-
-    def failed(self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error) -> None:
-        """An error is about to reach the caller."""
-
-    def left(self, conn: RingConnection, member: Member) -> None:
-        """The connection has just left its ring through `deserialize()`."""
-
-    def authorize(self, conn: RingConnection, member: Member) -> None:
-        """Set the watcher's authorizer, which calls the user's, on a connection that left."""
-
-
-class Home(Protocol):
-    """What a member knows of its ring."""
-
-    database: str
-    watcher: Watcher | None
-
-    @property
-    def generation(self) -> int:
-        """Counts the databases that the ring retired."""
-
-    def parting(self, conn: RingConnection, member: Member) -> None:
-        """A member is about to be closed, though that may fail."""
-
-    def parted(self, member: Member) -> None:
-        """A member was closed, for the first time; what this raises, the closer gets."""
-
-    def gone(self, member: Member) -> None:
-        """Forget a member whose connection was freed; called at any moment, even inside the GC."""
-
-    def members(self) -> list[Member]:
-        """Return the members whose connection still exists."""
-
-
-class Member:
-    """What is known of one connection to a ring; it never keeps the connection alive."""
-
-    __slots__ = (
-        "alert", "authorizer", "autocommit", "closed", "explicit", "fixture", "generation", "home",
-        "left", "memo", "number", "opened", "patient", "pooled", "pristine", "probed", "quiet",
-        "recorded", "ref", "removed", "test", "thread", "thread_id", "timeout", "traced", "watcher",
-        "wide",
-    )  # fmt: skip
-
-    def __init__(self, home: Home | None, *, patient: bool, timeout: float) -> None:
-        #: The ring; None only for a connection that is still being made.
-        self.home = home
-        self.watcher = home.watcher if home else None
-        #: The ring's generation that the connection was made to.
-        self.generation = home.generation if home else 0
-        #: Counts the members of this process.
-        self.number = next(_numbers)
-        #: How a copy of a private ring's stood when it was last at the baseline.
-        self.pristine: tuple[int, ...] = ()
-        #: Returns the connection, or None once it is gone.
-        self.ref: Callable[[], RingConnection | None] = _gone
-        #: True where locks have to be waited for here, since SQLite does not.
-        self.patient = patient
-        #: What `timeout=` said, in seconds.
-        self.timeout = timeout
-        #: The frames of the project's own code that opened it, innermost first.
-        self.opened: tuple[Frame, ...] = ()
-        #: Opened by a connection pool, which closes it when it wants to.
-        self.pooled = False
-        #: False if `autocommit=False` was asked for: it is then in a transaction all its life.
-        self.autocommit = True
-        self.thread = ""
-        self.thread_id = 0
-        #: The test that opened it; empty outside of tests.
-        self.test = ""
-        #: Opened by a fixture that outlives the test.
-        self.wide = False
-        #: Opened, and closed, by a fixture of the farm's.
-        self.fixture = False
-        #: `close()` succeeded.
-        self.closed = False
-        #: The watcher wants to see each statement.
-        self.alert = False
-        #: Its database is private since it called `deserialize()`.
-        self.left = False
-        #: The user has a trace callback, which must see no statement but the user's.
-        self.traced = False
-        #: The user's own authorizer.
-        self.authorizer: Callable[..., int] | None = None
-        #: The open transaction was begun by the user's own BEGIN or SAVEPOINT.
-        self.explicit = False
-        #: A statement of the watcher's own runs, which the user's authorizer must not see.
-        self.quiet = False
-        # The rest belongs to the watcher, and matters once the connection has left.
-        self.recorded: set[str] = set()
-        self.removed: set[str] = set()
-        self.probed: dict[str, bool] = {}
-        self.memo: dict[str, frozenset[str]] = {}
-
-    @property
-    def where(self) -> str:
-        """Where it was opened, and by which thread, for people."""
-        file, line, function = self.opened[0] if self.opened else ("", 0, "")
-        place = f"at {file}:{line} in {function}" if file else "by code outside of the project"
-        return f"opened {place}, thread {self.thread}"
-
-    @property
-    def stack(self) -> tuple[str, ...]:
-        """The frames that opened it, for people."""
-        return tuple(shown(frame) for frame in self.opened)
-
-
-def _gone() -> None:
-    return None
-
 
 #: Stands in where a cursor of ours works on a connection that is none of ours.
 _NOBODY = Member(None, patient=False, timeout=0.0)
@@ -171,6 +49,8 @@ class RingCursor(sqlite3.Cursor):
     _rows_before = 0
     #: A reset closed it with rows left to fetch. These are gone; it can be used for other ones.
     farm_ended = False
+    #: What it executed last and where, if a watcher has noted it.
+    farm_asked: tuple[str, tuple[Frame, ...]] = ("", ())
 
     @property
     def rowcount(self) -> int:
@@ -188,16 +68,20 @@ class RingCursor(sqlite3.Cursor):
             if not _overcome(self, error, again):
                 _tell(self, sql, error)
                 raise
-        except sqlite3.ProgrammingError:
+        except sqlite3.ProgrammingError as error:
             if not self._revived():
+                _tell(self, sql, error)
                 raise
             return self.execute(sql, parameters)
+        except sqlite3.Error as error:
+            _tell(self, sql, error)
+            raise
         try:
             member = self.connection.farm_member  # type: ignore[attr-defined]
         except AttributeError:
             return self
-        if member.alert:
-            member.watcher.executed(self.connection, member, sql)
+        if member.alert and member.watcher is not None:
+            member.watcher.executed(self, member, sql)
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> Self:
@@ -216,14 +100,17 @@ class RingCursor(sqlite3.Cursor):
                     _tell(self, sql, error)
                     raise
                 self._rows_before = rows.changed_before
+            except sqlite3.Error as error:
+                _tell(self, sql, error)
+                raise
         else:
             try:
                 _executemany(self, sql, parameters)
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
                 _tell(self, sql, error)
                 raise
         if member.alert and member.watcher is not None:
-            member.watcher.executed(_ours(self), member, sql)
+            member.watcher.executed(self, member, sql)
         return self
 
     def executescript(self, sql_script: str, /) -> Self:
@@ -235,11 +122,11 @@ class RingCursor(sqlite3.Cursor):
                 patience.run_script(self, sql_script, functools.partial(_overcome, self))
             else:
                 _executescript(self, sql_script)
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             _tell(self, sql_script, error)
             raise
         if member.alert and member.watcher is not None:
-            member.watcher.executed(_ours(self), member, sql_script)
+            member.watcher.executed(self, member, sql_script, script=True)
         return self
 
     def _revived(self) -> bool:
@@ -289,9 +176,12 @@ class RingConnection(sqlite3.Connection):
             if not _overcome(cursor, error, again):
                 _tell(cursor, sql, error)
                 raise
+        except sqlite3.Error as error:
+            _tell(cursor, sql, error)
+            raise
         member = self.farm_member
         if member.alert and member.watcher is not None:
-            member.watcher.executed(self, member, sql)
+            member.watcher.executed(cursor, member, sql)
         return cursor
 
     def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> sqlite3.Cursor:
@@ -309,12 +199,12 @@ class RingConnection(sqlite3.Connection):
         except sqlite3.OperationalError as error:
             _tell_of(self, "COMMIT", error)
             raise
-        self.farm_member.explicit = False
+        _tell_end(self, committed=True)
 
     def rollback(self) -> None:
         """Roll back."""
         super().rollback()
-        self.farm_member.explicit = False
+        _tell_end(self, committed=False)
 
     def __exit__(
         self,
@@ -324,13 +214,15 @@ class RingConnection(sqlite3.Connection):
         /,
     ) -> Literal[False]:
         """Commit, or roll back after an exception; the connection stays open."""
-        self.farm_member.explicit = False
         try:
-            return super().__exit__(type, value, traceback)
+            done = super().__exit__(type, value, traceback)
         except sqlite3.OperationalError as error:
+            self.farm_member.explicit = False
             if error is not value:
                 _tell_of(self, "COMMIT", error)
             raise
+        _tell_end(self, committed=type is None)
+        return done
 
     if not TYPE_CHECKING:
 
@@ -352,16 +244,18 @@ class RingConnection(sqlite3.Connection):
 
         def set_authorizer(self, authorizer_callback):
             """Set the user's authorizer; a watcher that has its own calls it."""
-            self.farm_member.authorizer = authorizer_callback
-            if self.farm_member.left and self.farm_member.watcher is not None:
-                self.farm_member.watcher.authorize(self, self.farm_member)
+            member = self.farm_member
+            member.authorizer = authorizer_callback
+            if member.notes.authorized and member.watcher is not None:
+                member.watcher.authorize(self, member)
             else:
                 super().set_authorizer(authorizer_callback)
 
         def set_trace_callback(self, trace_callback):
-            """Set the user's trace callback."""
+            """Set the user's trace callback, which sees no statement of a watcher's."""
             super().set_trace_callback(trace_callback)
             self.farm_member.traced = trace_callback is not None
+            self.farm_member.tracer = trace_callback
 
     def __del__(self) -> None:
         """Close, since the watcher reports it, and Python need not warn."""
@@ -377,6 +271,8 @@ class RingConnection(sqlite3.Connection):
         member = self.farm_member
         if member.home is not None and not member.closed:
             member.home.parting(self, member)
+        if member.alert and not member.closed and member.watcher is not None:
+            member.watcher.closing(self, member)
         super().close()
         if not member.closed:
             member.closed = True
@@ -488,13 +384,21 @@ def _overcome(cursor: sqlite3.Cursor, error: BaseException, again: Callable[[], 
 def _tell(cursor: sqlite3.Cursor, sql: str, error: sqlite3.Error) -> None:
     """Tell the watcher of an error that is about to reach the caller."""
     member = _member_of(cursor)
-    if member.watcher is not None and isinstance(sql, str):
+    if member.watcher is not None and isinstance(sql, str) and not member.closed:
         member.watcher.failed(_ours(cursor), member, sql, error)
 
 
 def _tell_of(conn: RingConnection, sql: str, error: sqlite3.Error) -> None:
     if conn.farm_member.watcher is not None:
         conn.farm_member.watcher.failed(conn, conn.farm_member, sql, error)
+
+
+def _tell_end(conn: RingConnection, *, committed: bool) -> None:
+    """Tell the watcher that a transaction, if there was one, is over."""
+    member = conn.farm_member
+    member.explicit = False
+    if member.alert and member.watcher is not None:
+        member.watcher.ended(conn, member, committed=committed)
 
 
 def _patiently(conn: RingConnection, operation: Callable[[], _T]) -> _T:

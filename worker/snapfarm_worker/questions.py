@@ -6,11 +6,14 @@ stands for a question that could not be asked.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
+from collections.abc import Iterator
 
 from snapfarm_worker.members import RingConnection
 from snapfarm_worker.snapshot import quoted
+from snapfarm_worker.statements import Facts, Recording
 
 _MISSING_TABLE = re.compile(r"no such table: (?:main\.)?(?P<table>.+)", re.DOTALL)
 _MISSING_COLUMN = re.compile(r"no such column: (?:.*\.)?(?P<column>.+)", re.DOTALL)
@@ -61,22 +64,54 @@ def ask(conn: RingConnection, sql: str, *parameters: str) -> int | None:
     return int(str(row[0])) if row is not None else None
 
 
+def has_temp(conn: RingConnection, table: str) -> bool:
+    """Tell whether a temporary table hides a table of `main`, or may do so."""
+    asked = "SELECT count(*) FROM sqlite_temp_schema WHERE lower(name) = lower(?)"
+    return ask(conn, asked, table) != 0
+
+
+def explained(conn: RingConnection, sql: str) -> Facts:
+    """Return what a statement does to tables, by preparing it again without running it."""
+    member = conn.farm_member
+    aside, member.notes.recording = member.notes.recording, Recording()
+    try:
+        with _unseen(conn), contextlib.suppress(sqlite3.Error, sqlite3.Warning):
+            # Without its parameters it is prepared, which is all that is needed, and then refused.
+            sqlite3.Cursor(conn).execute(f"EXPLAIN {sql}").close()
+        return member.notes.recording.facts()
+    finally:
+        member.notes.recording = aside
+
+
 def _first_row(
     conn: RingConnection, sql: str, parameters: tuple[str, ...]
 ) -> tuple[object, ...] | None:
-    member = conn.farm_member
-    if member.traced:
-        return None
-    before = set(member.recorded)
-    member.quiet = True
+    notes = conn.farm_member.notes
+    aside, notes.recording = notes.recording, Recording()
     try:
-        cursor = sqlite3.Cursor(conn)
-        cursor.row_factory = None
-        row: tuple[object, ...] | None = cursor.execute(sql, parameters).fetchone()
-        cursor.close()
+        with _unseen(conn):
+            cursor = sqlite3.Cursor(conn)
+            cursor.row_factory = None
+            row: tuple[object, ...] | None = cursor.execute(sql, parameters).fetchone()
+            cursor.close()
     except sqlite3.Error:
         return None
     finally:
-        member.quiet = False
-        member.recorded = before
+        notes.recording = aside
     return row
+
+
+@contextlib.contextmanager
+def _unseen(conn: RingConnection) -> Iterator[None]:
+    """Keep what is asked from the user's authorizer and trace callback."""
+    member = conn.farm_member
+    traced = member.traced
+    if traced:
+        sqlite3.Connection.set_trace_callback(conn, None)
+    member.quiet = True
+    try:
+        yield
+    finally:
+        member.quiet = False
+        if traced:
+            sqlite3.Connection.set_trace_callback(conn, member.tracer)

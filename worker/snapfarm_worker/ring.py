@@ -19,7 +19,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from snapfarm_worker import connections
 from snapfarm_worker.blockers import Blocker, Spared, present
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = ["ResetOutcome", "ResetPolicy", "Ring", "RingKind", "check_support"]
+
+
+_T = TypeVar("_T")
 
 
 class _State(enum.Enum):
@@ -73,6 +76,8 @@ class Ring:
         self.watcher: Watcher | None = None
         #: Counts the databases that this ring retired.
         self.generation = 0
+        #: Counts how often it was asked to go back to its baseline.
+        self.resets = 0
         #: Held while the database as a whole is touched.
         self._lock = threading.RLock()
         self._door = Door()
@@ -162,6 +167,11 @@ class Ring:
     def is_open(self) -> bool:
         """Whether the database is there; False before the first use and after `close()`."""
         return self._state is _State.OPEN
+
+    @property
+    def key(self) -> str:
+        """The part of the URI that names this ring and no other."""
+        return self._key
 
     @property
     def sentinel(self) -> Sentinel | None:
@@ -311,6 +321,24 @@ class Ring:
         with self._lock:
             return self._sentinel.schema_version() if self._sentinel is not None else None
 
+    def ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Ask the sentinel's connection; None without one, or where it can't tell just now."""
+        with self._lock:
+            return self._sentinel.ask(question) if self._sentinel is not None else None
+
+    def ask_baseline(self, question: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Ask the state that the ring is reset to; None where that is not kept."""
+        with self._lock:
+            courier = self.layers.top.courier if self.is_open else None
+            return courier.ask(question) if courier is not None else None
+
+    def fate(self) -> str:
+        """Tell what became of the connection that keeps the database alive; "" if all is well."""
+        if self._state is _State.CLOSED:
+            return "the ring was closed"
+        with self._lock:
+            return self._sentinel.fate() if self._sentinel is not None else ""
+
     def baseline_columns(self) -> dict[str, frozenset[str]]:
         """Return the columns of each table of the baseline in lower case; empty without image."""
         with self._lock:
@@ -327,6 +355,7 @@ class Ring:
     def reset_naming(self) -> tuple[ResetOutcome, tuple[Blocker, ...]]:
         """Reset, and return also what held locks when the reset began."""
         began = perf_counter()
+        self.resets += 1
         if self._state is _State.CLOSED:
             raise RingError(f"the ring {self.uri} is closed: it can't be reset")
         if self._state is _State.WAITING:

@@ -1,64 +1,51 @@
 """Watches the connections of the rings, and notes what is anomalous during a test.
 
-The first rule is: no false alarms. So a kind is reported on proof only:
+The first rule is: no false alarms. So a kind is reported on proof only; `anomaly.KINDS` says what
+each means, docs/sensors.md what counts as proof. Here is who looks for what:
 
-    kind                 proof
-    left-ring            deserialize() was called on a member; or SQLite names another file for it
-    empty-table-read     a member that left reads an empty table that has golden rows, and has
-                         deleted nothing from it
-    missing-table        a member fails for a golden table or column that it really lacks, and that
-                         it, or this test, did not drop
-    lock-error           BUSY or LOCKED is about to reach the caller
-    leaked-transaction   a member is in a transaction that the test began
-    leaked-cursor        an unfinished cursor kept the ring locked
-    leaked-connection    a connection was freed by the garbage collector, not by close()
-    reset-blocked        the ring was retired; or a connection still uses a retired database
+    module         kinds
+    tables         empty-table-read, missing-table, ring-vanished
+    transactions   lock-error, dirty-read, lost-write
+    inventory      leaked-write, schema-change, snapshot-mismatch
+    outsiders      wrong-database
+    offspring      leaked-thread, foreign-process
+    sensors        the rest, and the course of a test
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import logging
-import re
 import sqlite3
 import threading
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
-from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Severity
+from snapfarm_worker import connections
+from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Level, Severity
 from snapfarm_worker.blockers import Blocker, in_transaction
 from snapfarm_worker.findings import Findings
+from snapfarm_worker.inventory import RingWatch, differences
 from snapfarm_worker.members import Member, RingConnection, collect
-from snapfarm_worker.questions import (
-    is_empty,
-    lacks_column,
-    lacks_table,
-    left_unseen,
-    missing_name,
-)
+from snapfarm_worker.offspring import Offspring
+from snapfarm_worker.outsiders import Outside, Outsiders
+from snapfarm_worker.questions import left_unseen
 from snapfarm_worker.ringkind import RingKind
+from snapfarm_worker.stacks import shown
+from snapfarm_worker.statements import Word, word_of
+from snapfarm_worker.tables import Tables, report_vanished
+from snapfarm_worker.transactions import Transactions
 
 if TYPE_CHECKING:
-    from snapfarm_worker.layers import Layer
     from snapfarm_worker.ring import Ring
 
 _MEMO_LIMIT = 1000
 _LISTED = 5
 #: At most so many connections are asked for their file when a test ends.
 _ASKED = 50
-
-_BEGINS = re.compile(r"\s*(?:BEGIN|SAVEPOINT)\b", re.IGNORECASE)
-_REMOVING = frozenset(
-    {
-        sqlite3.SQLITE_DELETE,
-        sqlite3.SQLITE_DROP_TABLE,
-        sqlite3.SQLITE_DROP_VIEW,
-        sqlite3.SQLITE_DROP_VTABLE,
-    }
-)
 
 _P = ParamSpec("_P")
 _log = logging.getLogger("snapfarm")
@@ -76,15 +63,7 @@ def _guarded(
         try:
             method(self, *args, **kwargs)
         except Exception as error:
-            self.off.add(method.__name__)
-            text = (
-                f"the sensor {method.__name__!r} failed and is off from now on, please report it: "
-                f"{type(error).__name__}: {error}"
-            )
-            try:
-                warnings.warn(text, RuntimeWarning, stacklevel=2)
-            except Warning:  # the run turns warnings into errors
-                _log.warning(text)
+            self.switch_off(method.__name__, error)
 
     return guard  # type: ignore[return-value]  # functools.wraps names the first parameter
 
@@ -92,47 +71,118 @@ def _guarded(
 class Sensors:
     """The watcher of all rings of this process; collects the anomalies of the present test."""
 
-    def __init__(self, findings: Findings | None = None) -> None:
+    def __init__(self, findings: Findings | None = None, *, level: Level = Level.FULL) -> None:
         self.findings = Findings() if findings is None else findings
-        #: Whether a fixture that outlives the test is being set up.
-        self.in_wide_fixture = False
+        self.level = level
         #: Names of the sensors that failed.
         self.off: set[str] = set()
-        self._schema_versions: dict[str, int | None] = {}
         #: Members that were freed without close(); the garbage collector adds to it at any moment.
         self._dropped: collections.deque[Member] = collections.deque()
-        #: The columns of each table of a baseline.
-        self._columns: weakref.WeakKeyDictionary[Layer, dict[str, frozenset[str]]] = (
-            weakref.WeakKeyDictionary()
+        self._watches: dict[str, RingWatch] = {}
+        self._transactions = Transactions(self.findings)
+        self._tables = Tables(self.findings, self._transactions)
+        self._previous = ""
+        #: Rings that were not compared with their manifest yet.
+        self._unverified: list[Ring] = []
+        self._offspring = Offspring(self.findings, self._watches)
+        self._outsiders = Outsiders(
+            self.findings, self, self._watches, self._tables, self._transactions
         )
-        self._rings: dict[str, Ring] = {}
+        #: Rings whose database was destroyed in the present test.
+        self._vanished: set[str] = set()
 
-    def watch(self, ring: Ring) -> None:
-        """Begin to watch a ring, which has no member yet."""
-        self._rings[ring.database] = ring
+    @property
+    def in_wide_fixture(self) -> bool:
+        """Whether a fixture that outlives the test is being set up."""
+        return self._offspring.in_wide_fixture
+
+    @in_wide_fixture.setter
+    def in_wide_fixture(self, now: bool) -> None:
+        self._offspring.in_wide_fixture = now
+
+    def watch(self, ring: Ring, *, wide: bool = False) -> None:
+        """Begin to watch a ring, which has no member yet.
+
+        `wide` tells whether tests leave what they commit to later ones, as a rule.
+        """
+        if not self._watches:
+            connections.watch_others(self._outside)
+            self._offspring.open()
+        watch = self._watches[ring.database] = RingWatch(ring)
+        watch.wide = wide and self.level is Level.FULL
+        self._unverified.append(ring)
         ring.watcher = self
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._watches:
+            connections.ignore_others(self._outside)
+            self._offspring.close()
+
+    def switch_off(self, name: str, error: Exception) -> None:
+        """Never call a sensor again that has failed; say so once."""
+        self.off.add(name)
+        text = (
+            f"the sensor {name!r} failed and is off from now on, please report it: "
+            f"{type(error).__name__}: {error}"
+        )
+        try:
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        except Warning:  # the run turns warnings into errors
+            _log.warning(text)
 
     # ------------------------------------------------------------ the test's course
 
-    def begin(self, test: str) -> None:
-        """A test begins."""
+    def begin(self, test: str, wide: Callable[[str], bool]) -> None:
+        """A test begins; `wide(database)` tells whether what it commits is left to later ones."""
         self.findings.begin(test)
         self._dropped.clear()
-        for name, ring in self._rings.items():
-            self._schema_versions[name] = ring.schema_version()
-            for member in ring.members():
-                if member.left:
-                    member.probed.clear()
+        self._offspring.begin()
+        self._outsiders.begin()
+        self._vanished.clear()
+        self._begin(wide)
+
+    @_guarded
+    def _begin(self, wide: Callable[[str], bool]) -> None:
+        self._transactions.begin()
+        for name, watch in self._watches.items():
+            watch.begin(self._previous, wide=self.level is Level.FULL and wide(name))
+            self._tables.begin(watch)
+        self._verify()
+
+    def _verify(self) -> None:
+        for ring in [ring for ring in self._unverified if ring.is_open]:
+            self._unverified.remove(ring)
+            if ring.kind is RingKind.PRIVATE or ring.is_dirty():
+                continue
+            if found := differences(ring):
+                self.findings.add(
+                    AnomalyKind.SNAPSHOT_MISMATCH,
+                    Severity.ERROR,
+                    ring.database,
+                    f"the restored ring is not what its manifest says: {'; '.join(found)}",
+                    evidence=found,
+                    stack=(),
+                )
 
     def finish(self) -> tuple[Anomaly, ...]:
         """Return what was found in this test, and end it."""
+        self._look_at_others()
         found = self.findings.peek()
+        self._previous = self.findings.test
         self.findings.begin("")
         return found
 
     @_guarded
+    def _look_at_others(self) -> None:
+        self._offspring.report()
+
+    @_guarded
     def scan(self, ring: Ring) -> None:
         """Look for what the test leaves behind in a ring."""
+        if fate := ring.fate():
+            self._vanished.add(ring.database)
+            report_vanished(self.findings, ring.database, fate)
         members = ring.members()
         suspects = False
         for number, member in enumerate(members):
@@ -148,10 +198,40 @@ class Sensors:
             self._report_dropped(ring)
 
     @_guarded
+    def residue(self, ring: Ring, *, passed: bool) -> None:
+        """Report what the test has left changed, where nothing resets it."""
+        left = self._watches[ring.database].residue(self.findings.test)
+        if left.rows and passed:
+            self.findings.add(
+                AnomalyKind.LEAKED_WRITE,
+                Severity.WARNING,
+                ring.database,
+                f"the test leaves rows changed, for later tests to find: {'; '.join(left.rows)}",
+                evidence=left.rows,
+                stack=(),
+            )
+        if left.schema:
+            self.findings.add(
+                AnomalyKind.SCHEMA_CHANGE,
+                Severity.WARNING,
+                ring.database,
+                f"the test leaves the schema changed: {'; '.join(left.schema)}",
+                evidence=left.schema,
+                stack=(),
+            )
+
+    @_guarded
+    def accept(self, ring: Ring) -> None:
+        """What is committed in a ring by now is meant so, by a fixture of wider scope."""
+        self._watches[ring.database].accept()
+
+    @_guarded
     def blocked(self, ring: Ring, blockers: tuple[Blocker, ...], *, retired: bool) -> None:
         """A reset found these in its way."""
         for blocker in blockers:
             if blocker.what == "cursor" and not blocker.wide:
+                notes = blocker.member.notes
+                asked = blocker.sql or notes.last
                 self.findings.add(
                     AnomalyKind.LEAKED_CURSOR,
                     Severity.ERROR,
@@ -159,9 +239,10 @@ class Sensors:
                     f"the test leaves {blocker}",
                     same=(blocker.member,),
                     thread=blocker.member.thread,
-                    stack=blocker.member.stack,
+                    sql=asked,
+                    stack=tuple(shown(each) for each in blocker.frames) or blocker.member.stack,
                 )
-        if not retired:
+        if not retired or ring.database in self._vanished:
             return
         holding = [blocker for blocker in blockers if not blocker.ended]
         named = "; ".join(str(each) for each in holding[:_LISTED])
@@ -177,26 +258,26 @@ class Sensors:
 
     def leaked_transaction(self, member: Member, *, of_task: bool = False) -> None:
         """A test leaves a member in a transaction; a task the connection that it was given."""
-        whose = "farm_db" if member.fixture else f"a connection {member.where}"
+        begun = member.notes.begun
         if of_task:
-            self.findings.add(
-                AnomalyKind.LEAKED_TRANSACTION,
-                Severity.ERROR,
-                _database(member),
-                "the task leaves an open transaction on its connection, which was rolled back",
-                same=(self.findings.test,),
-                stack=(),
-            )
-            return
+            message = "the task leaves an open transaction on its connection, which was rolled back"
+            same: tuple[object, ...] = (self.findings.test,)
+        else:
+            whose = "farm_db" if member.fixture else f"a connection {member.where}"
+            message, same = f"the test leaves an open transaction on {whose}", (member,)
+        frames = () if begun is None else begun.frames
         self.findings.add(
             AnomalyKind.LEAKED_TRANSACTION,
             Severity.ERROR,
             _database(member),
-            f"the test leaves an open transaction on {whose}",
-            same=(member,),
-            thread=member.thread,
-            stack=member.stack,
+            message,
+            same=same,
+            thread="" if of_task else member.thread,
+            sql="" if begun is None else begun.sql,
+            stack=tuple(shown(each) for each in frames) or (() if of_task else member.stack),
+            evidence=() if of_task else tuple(f"opened at {line}" for line in member.stack),
         )
+        self._transactions.left_open(member)
 
     # ------------------------------------------------------------ what members tell
 
@@ -204,6 +285,22 @@ class Sensors:
         """Note in which test a connection was opened."""
         member.test = self.findings.test
         member.wide = self.in_wide_fixture or not self.findings.test
+        with contextlib.suppress(Exception):  # opening a connection never fails because of us
+            self._join(member)
+
+    def _join(self, member: Member) -> None:
+        if isinstance(member.home, Outside):
+            self._outsiders.joined(member.home, member)
+            return
+        watch = member.notes.watch = self._watches.get(_database(member))
+        member.alert = self.level is Level.FULL or bool(self._transactions.refused)
+        if self._offspring.is_child:
+            self._offspring.tell_parent(
+                member, f"opened the ring of database {_database(member)!r}"
+            )
+        conn = member.ref()
+        if watch is not None and watch.wide and conn is not None:
+            self._tables.authorize(conn, member)
 
     def dropped(self, member: Member) -> None:
         """Note a connection that was freed without `close()`."""
@@ -213,165 +310,127 @@ class Sensors:
     @_guarded
     def left(self, conn: RingConnection, member: Member) -> None:
         """Report a connection that called `deserialize()`, and follow what it reads from now on."""
-        ring = self._ring_of(member)
-        if ring is None:
+        watch = member.notes.watch
+        if watch is None:
             return
-        member.alert = True
-        self.authorize(conn, member)
-        if ring.kind is RingKind.PRIVATE:
+        self._follow_left(conn, member)
+        if watch.ring.kind is RingKind.PRIVATE:
             return  # it had a copy of its own before
         self._report_left(member, "deserialize() made a connection private")
 
+    def _follow_left(self, conn: RingConnection, member: Member) -> None:
+        member.alert = member.notes.suspicious = True
+        member.notes.memo.clear()
+        self._tables.authorize(conn, member)
+
     def authorize(self, conn: RingConnection, member: Member) -> None:
         """Set our authorizer, which also asks the user's."""
-        theirs = member.authorizer
+        self._tables.authorize(conn, member)
 
-        def authorizer(
-            action: int, first: str | None, second: str | None, schema: str | None, by: str | None
-        ) -> int:
-            if schema == "main" and first is not None:
-                if action == sqlite3.SQLITE_READ:
-                    member.recorded.add(first)
-                elif action in _REMOVING:
-                    member.removed.add(first.lower())
-            if action == sqlite3.SQLITE_ALTER_TABLE and second is not None:
-                member.removed.add(second.lower())
-            if theirs is None or member.quiet:
-                return sqlite3.SQLITE_OK
-            return theirs(action, first, second, schema, by)
-
-        sqlite3.Connection.set_authorizer(conn, authorizer)
-
-    @_guarded
-    def executed(self, conn: RingConnection, member: Member, sql: str) -> None:
+    def executed(
+        self, cursor: sqlite3.Cursor, member: Member, sql: str, *, script: bool = False
+    ) -> None:
         """Look at a statement of a connection that is on alert."""
-        ring = self._ring_of(member)
-        if ring is None:
+        # The one sensor that is called for every statement: not through the guard.
+        if "executed" in self.off:
             return
+        try:
+            self._look(cursor, member, sql, Word.SCRIPT if script else word_of(sql))
+        except Exception as error:
+            self.switch_off("executed", error)
+
+    def _look(self, cursor: sqlite3.Cursor, member: Member, sql: str, word: Word) -> None:
+        notes = member.notes
+        watch = notes.watch
+        if self._offspring.is_child:
+            if watch is not None:
+                what = "used a connection that was opened before the fork"
+                self._offspring.tell_parent(member, what, sql)
+            return
+        if watch is None:
+            self._outsiders.executed(_conn(cursor), member, sql, word)
+            return
+        self._transactions.follow(cursor, member, sql, word)
+        if word is Word.READ and not (watch.suspicious or notes.suspicious or notes.authorized):
+            if member.generation != watch.ring.generation:
+                self._report_stale(watch, member, sql, word)
+            return
+        conn = _conn(cursor)
         if member.fixture:
-            if _BEGINS.match(sql):
+            if word is Word.BEGIN or (word is Word.SCRIPT and word_of(sql) is Word.BEGIN):
                 member.explicit = True
             elif member.explicit and not conn.in_transaction:
                 member.explicit = False
-        if member.generation != ring.generation and not member.left:
-            self.findings.add(
-                AnomalyKind.RESET_BLOCKED,
-                Severity.WARNING,
-                ring.database,
-                f"a connection {member.where} still uses a database that the ring gave up when it "
-                "could not be reset: its rows are not those of the ring",
-                same=(member,),
-                sql=sql,
-            )
+        if member.generation != watch.ring.generation:
+            self._report_stale(watch, member, sql, word)
+        if member.left and word is Word.WRITE and not conn.in_transaction:
+            self._transactions.lost(member, sql)
+        self._tables.executed(watch, conn, member, sql, word)
+
+    def _report_stale(self, watch: RingWatch, member: Member, sql: str, word: Word) -> None:
         if member.left:
-            for table in self._tables_read(member, sql):
-                self._check_read(ring, conn, member, table, sql)
+            return
+        self.findings.add(
+            AnomalyKind.RESET_BLOCKED,
+            Severity.WARNING,
+            watch.ring.database,
+            f"a connection {member.where} still uses a database that the ring gave up when it "
+            "could not be reset: its rows are not those of the ring",
+            same=(member,),
+            sql=sql,
+        )
+        if word is Word.WRITE:
+            self._transactions.lost(member, sql)
+
+    def ended(self, conn: RingConnection, member: Member, *, committed: bool) -> None:
+        """A connection committed or rolled back through a method of its own."""
+        del conn
+        if member.notes.begun is None and not self._transactions.refused:
+            return
+        self._ended(member, committed)
+
+    @_guarded
+    def _ended(self, member: Member, committed: bool) -> None:
+        self._transactions.ended(member, committed=committed)
+
+    @_guarded
+    def closing(self, conn: RingConnection, member: Member) -> None:
+        """A connection is about to be closed."""
+        watch = member.notes.watch
+        if self._offspring.is_child or watch is None:
+            return
+        if member in watch.ring.spared:
+            member.notes.unsaved.clear()  # a fixture's of wider scope, which knows what it does
+        self._transactions.closing(conn, member)
 
     @_guarded
     def failed(self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error) -> None:
         """Look at an error that is about to reach the caller."""
-        ring = self._ring_of(member)
-        if ring is None:
+        watch = member.notes.watch
+        if self._offspring.is_child:
             return
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if watch is None:
+            if code == sqlite3.SQLITE_ERROR:
+                self._outsiders.failed(conn, member, sql, str(error))
+            return
+        self._tables.failed(watch, member, sql)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            self._report_lock(ring, member, sql, error)
+            member.alert = True  # for a retry
+            members = watch.ring.members()
+            self._transactions.refuse(watch.ring.database, members, member, sql, error)
         elif code == sqlite3.SQLITE_ERROR:
-            self._check_missing(ring, conn, member, sql, str(error))
+            self._tables.missing(watch, conn, member, sql, str(error))
+
+    def _outside(self, database: object) -> Outside | None:
+        try:
+            return self._outsiders.recognize(database)
+        except Exception as error:
+            connections.ignore_others(self._outside)
+            self.switch_off("outside", error)
+            return None
 
     # ------------------------------------------------------------ details
-
-    def _tables_read(self, member: Member, sql: str) -> frozenset[str]:
-        """Return the tables that a statement reads, which SQLite tells when it prepares it only."""
-        if member.recorded:
-            if len(member.memo) >= _MEMO_LIMIT:
-                member.memo.clear()
-            member.memo[sql] = frozenset(member.recorded)
-            member.recorded.clear()
-        return member.memo.get(sql, frozenset())
-
-    def _check_read(
-        self, ring: Ring, conn: RingConnection, member: Member, table: str, sql: str
-    ) -> None:
-        golden = {t.name.lower(): t.rows for t in ring.baseline.tables if t.kind == "table"}
-        rows = golden.get(table.lower())
-        if not rows or table.lower() in member.removed:
-            return
-        if table not in member.probed:
-            member.probed[table] = is_empty(conn, table)
-        if member.probed[table]:
-            self.findings.add(
-                AnomalyKind.EMPTY_TABLE_READ,
-                Severity.ERROR,
-                ring.database,
-                f"table {table!r} was read, and is empty here; the golden database has {rows} rows "
-                "in it",
-                same=(member, table),
-                sql=sql,
-                table=table,
-            )
-
-    def _check_missing(
-        self, ring: Ring, conn: RingConnection, member: Member, sql: str, message: str
-    ) -> None:
-        names = missing_name(message)
-        if names is None:
-            return
-        table, column = names
-        golden = self._golden_columns(ring)
-        if not column:
-            known = table.lower() in {t.name.lower() for t in ring.baseline.tables}
-            missing = known and lacks_table(conn, table)
-        else:
-            # Without a table in the message, one of the statement's has to lack the column here.
-            tables = (
-                [table] if table else [name for name in golden if not sql or name in sql.lower()]
-            )
-            having = [t for t in tables if column.lower() in golden.get(t.lower(), ())]
-            table = next((t for t in having if lacks_column(conn, t, column)), "")
-            missing = table != ""
-        if missing and self._is_foreign_change(ring, conn, member, table):
-            what = f"column {column!r} of table {table!r}" if column else f"table {table!r}"
-            self.findings.add(
-                AnomalyKind.MISSING_TABLE,
-                Severity.ERROR,
-                ring.database,
-                f"{what} is missing here; the golden database has it",
-                same=(member, table, column),
-                sql=sql,
-                table=table,
-            )
-
-    def _is_foreign_change(
-        self, ring: Ring, conn: RingConnection, member: Member, table: str
-    ) -> bool:
-        """Tell whether it was surely not this test that removed a table from what it sees."""
-        if member.left:
-            return table.lower() not in member.removed
-        if ring.kind is RingKind.PRIVATE or conn.in_transaction:
-            return False
-        before = self._schema_versions.get(ring.database)
-        return before is not None and before == ring.schema_version()
-
-    def _golden_columns(self, ring: Ring) -> dict[str, frozenset[str]]:
-        top = ring.layers.top
-        if (known := self._columns.get(top)) is None:
-            known = self._columns[top] = ring.baseline_columns()
-        return known
-
-    def _report_lock(self, ring: Ring, member: Member, sql: str, error: sqlite3.Error) -> None:
-        others = [m for m in ring.members() if m is not member and _holds_transaction(m)]
-        named = "; ".join(f"a connection {other.where}" for other in others[:_LISTED])
-        own = "" if named else "no other connection of this process is in a transaction; look for "
-        self.findings.add(
-            AnomalyKind.LOCK_ERROR,
-            Severity.ERROR,
-            ring.database,
-            f"{getattr(error, 'sqlite_errorname', 'a lock error')} ({error}) reached the program; "
-            f"in a transaction: {named or own + 'cursors with rows left to fetch'}",
-            same=(member, sql),
-            sql=sql,
-        )
 
     def _report_left(self, member: Member, how: str) -> None:
         self.findings.add(
@@ -394,7 +453,8 @@ class Sensors:
         ):
             return
         if left_unseen(conn):
-            member.left = member.alert = True
+            member.left = True
+            self._follow_left(conn, member)
             self._report_left(member, "deserialize() made a connection private")
 
     def _may_leak(self, member: Member) -> bool:
@@ -422,19 +482,12 @@ class Sensors:
                     stack=member.stack,
                 )
 
-    def _ring_of(self, member: Member) -> Ring | None:
-        return self._rings.get(member.home.database) if member.home is not None else None
+
+def _conn(cursor: sqlite3.Cursor) -> RingConnection:
+    conn = cursor.connection
+    assert isinstance(conn, RingConnection)
+    return conn
 
 
 def _database(member: Member) -> str:
     return member.home.database if member.home is not None else ""
-
-
-def _holds_transaction(member: Member) -> bool:
-    conn = member.ref()
-    if conn is None or member.closed:
-        return False
-    try:
-        return conn.in_transaction
-    except sqlite3.ProgrammingError:
-        return False

@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 from snapfarm_worker import connections
 from snapfarm_worker.courier import Courier
@@ -20,6 +22,8 @@ from snapfarm_worker.patience import is_any_lock
 from snapfarm_worker.snapshot import Manifest, Snapshot, take
 
 _BUSY_PAUSE = 0.005
+_T = TypeVar("_T")
+
 #: No data_version is this.
 _NEVER = -1
 #: How long, in seconds, a snapshot waits for whoever writes.
@@ -80,6 +84,24 @@ class Sentinel:
             return self._ask("PRAGMA schema_version")
         except sqlite3.DatabaseError:
             return None
+
+    def ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Return the answer to a question that changes nothing; None where it can't be asked."""
+        try:
+            return question(self._conn)
+        except sqlite3.DatabaseError:
+            return None
+
+    def fate(self) -> str:
+        """Tell what became of this connection at the hands of others; "" if all is well."""
+        try:
+            (_, _, file), *_ = self._conn.execute("PRAGMA database_list").fetchall()
+        except sqlite3.ProgrammingError:
+            return "the connection that kept the ring's database alive was closed"
+        except sqlite3.DatabaseError:
+            return ""
+        left = file == "x"
+        return "deserialize() was called on the connection that kept the ring alive" if left else ""
 
     def set_back(self) -> bool:
         """Set back what belongs to a shared cache, not to the connection that set it.

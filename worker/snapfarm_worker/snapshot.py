@@ -14,6 +14,9 @@ from snapfarm_worker.errors import SnapshotCorrupt, SnapshotError, SnapshotTooLa
 #: `sqlite3_serialize` and `sqlite3_deserialize` take at most this many bytes in one piece.
 SERIALIZE_LIMIT = 2**31 - 1
 
+#: The layer of a golden database that has nothing on top.
+BASE = "base"
+
 _HEADER_MAGIC = b"SQLite format 3\x00"
 
 
@@ -44,7 +47,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     #: "UTF-8", "UTF-16le" or "UTF-16be".
     encoding: str
     sqlite_version: str
-    layer: str = "base"
+    layer: str = BASE
 
     @property
     def rows(self) -> dict[str, int]:
@@ -76,7 +79,7 @@ def digest_of(data: bytes | bytearray | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def take(conn: sqlite3.Connection, database: str, *, layer: str = "base") -> Snapshot:
+def take(conn: sqlite3.Connection, database: str, *, layer: str = BASE) -> Snapshot:
     """Return a snapshot of the `main` database of a connection.
 
     The connection may not be in a transaction: what is uncommitted is in no snapshot. An empty
@@ -106,7 +109,7 @@ def take(conn: sqlite3.Connection, database: str, *, layer: str = "base") -> Sna
             size=len(data),
             page_size=page_size,
             tables=_tables(cursor),
-            schema_digest=_schema_digest(cursor),
+            schema_digest=schema_digest(cursor),
             user_version=int(cursor.execute("PRAGMA user_version").fetchone()[0]),
             application_id=int(cursor.execute("PRAGMA application_id").fetchone()[0]),
             encoding=str(cursor.execute("PRAGMA encoding").fetchone()[0]),
@@ -143,7 +146,8 @@ def _row_count(cursor: sqlite3.Cursor, name: str) -> int | None:
         return None
 
 
-def _schema_digest(cursor: sqlite3.Cursor) -> str:
+def schema_digest(cursor: sqlite3.Cursor) -> str:
+    """Return the SHA-256 over the sorted statements of the schema."""
     statements = cursor.execute(
         "SELECT type, name, tbl_name, coalesce(sql, '') FROM main.sqlite_schema ORDER BY 1, 2, 3, 4"
     ).fetchall()

@@ -7,6 +7,7 @@ import os
 import sys
 import sysconfig
 import traceback
+from types import FrameType
 
 #: `(file, line, function)` of one caller.
 Frame = tuple[str, int, str]
@@ -59,6 +60,29 @@ def callers() -> tuple[tuple[Frame, ...], bool]:
             if len(others) < _MAX_FRAMES and not code.co_filename.startswith(_OWN):
                 others.append((code.co_filename, frame.f_lineno, code.co_name))
     return tuple(ours or others), pooled
+
+
+def place(*, unless: str = "") -> tuple[Frame, ...]:
+    """Return the innermost frames of the project's own code that follow one another, if any.
+
+    None are returned if a file whose path has `unless` in it is further inside. Much cheaper
+    than `callers()`, since it stops where the project's code was called from outside.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # as above
+    ours: list[Frame] = []
+    for _ in range(_MAX_DEPTH):
+        if frame is None or len(ours) == _MAX_FRAMES:
+            break
+        code = frame.f_code
+        known = _files.get(code.co_filename)
+        if known is None:
+            known = _files[code.co_filename] = _classify(code.co_filename)
+        if known[0]:
+            ours.append((code.co_filename, frame.f_lineno, code.co_name))
+        elif ours or (unless and unless in code.co_filename):
+            break
+        frame = frame.f_back
+    return tuple(ours)
 
 
 def shown(frame: Frame) -> str:

@@ -26,7 +26,7 @@ from typing import NamedTuple, NoReturn, TypeAlias, cast
 import msgspec
 
 from snapfarm_worker import wire
-from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.anomaly import Anomaly, Level
 from snapfarm_worker.blackbox import BlackBox, Phase
 from snapfarm_worker.courier import give_back_freed_memory, keep_freed_memory
 from snapfarm_worker.databases import Databases
@@ -123,7 +123,7 @@ class TaskRunner:
     stage = "initializer"
 
     def __init__(
-        self, job: TaskJob, link: Link, boxes: Sequence[BlackBox], *, sensors: bool
+        self, job: TaskJob, link: Link, boxes: Sequence[BlackBox], *, sensors: Level
     ) -> None:
         self.job = job
         self.link = link
@@ -160,6 +160,9 @@ class TaskRunner:
                 snapshot, kind=RingKind(order.ring), verified=True, resettable=resettable
             )
             databases.add(ring)
+
+    def offer(self, layers: tuple[wire.Announce, ...]) -> None:
+        """Tasks know of no layers."""
 
     def run(self) -> bool:
         """Run the initializer, then tasks; return whether the session ended in order."""

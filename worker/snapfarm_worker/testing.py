@@ -9,6 +9,7 @@ import pytest
 from _pytest.config import ConftestImportFailure
 
 from snapfarm_worker import session, wire
+from snapfarm_worker.anomaly import Level
 from snapfarm_worker.blackbox import BlackBox
 from snapfarm_worker.courier import keep_freed_memory
 from snapfarm_worker.databases import Databases
@@ -16,6 +17,7 @@ from snapfarm_worker.django_creation import undo_inherited_block
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.jobs import PytestJob
 from snapfarm_worker.link import Link
+from snapfarm_worker.offers import OfferedLayers
 from snapfarm_worker.ring import ResetPolicy, Ring
 from snapfarm_worker.snapshot import Snapshot
 
@@ -25,7 +27,7 @@ class PytestRunner:
 
     stage = "pytest"
 
-    def __init__(self, job: PytestJob, link: Link, box: BlackBox, *, sensors: bool) -> None:
+    def __init__(self, job: PytestJob, link: Link, box: BlackBox, *, sensors: Level) -> None:
         self._job = job
         self._link = link
         self._box = box
@@ -44,6 +46,12 @@ class PytestRunner:
         ring = self._databases.hold(order, snapshot)
         if order.django is not None:
             self._of_django.append((order.django, ring))
+
+    def offer(self, layers: tuple[wire.Announce, ...]) -> None:
+        """Let tests ask for layers, which are fetched when the first one does."""
+        offered = OfferedLayers(layers, self._link.send)
+        self._link.take_chunks(offered.take)
+        self._databases.declare(offered)
 
     def run(self) -> bool:
         """Run the session; what pytest refuses before it begins is told as the user's mistake."""

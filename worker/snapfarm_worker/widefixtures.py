@@ -46,6 +46,8 @@ class WideFixture:
     def __init__(self, title: str) -> None:
         #: How messages name it.
         self.title = title
+        #: Tears it down, so that it is set up again when somebody asks for it.
+        self.finish: Callable[[], object] = _nothing
         #: What it added.
         self.layers: list[tuple[Ring, Layer]] = []
         self.missing: list[Missing] = []
@@ -70,6 +72,8 @@ class WideFixtures:
         self._rings = rings
         self._reset = reset
         self._missing: list[Missing] = []
+        #: Those that have committed and live, in the order in which they were set up.
+        self._alive: list[WideFixture] = []
         #: The rings that are reset after the present test, once its tear-down has begun.
         self.ending: frozenset[Ring] | None = None
         #: The policy of each ring in the present test.
@@ -89,6 +93,8 @@ class WideFixtures:
             for ring, mark in marks.items():
                 if ring.is_open:
                     self._add(fixture, ring, mark, known)
+        if fixture.committed:
+            self._alive.append(fixture)
 
     def _add(self, fixture: WideFixture, ring: Ring, mark: Mark, known: int) -> None:
         try:
@@ -121,6 +127,8 @@ class WideFixtures:
     def end_teardown(self, fixture: WideFixture) -> list[str]:
         """A fixture was torn down; return what should be told."""
         told = []
+        if fixture in self._alive:
+            self._alive.remove(fixture)
         for ring, layer in fixture.layers:
             mark = fixture.marks.get(ring)
             amended = mark is not None and _amended(ring, mark)
@@ -142,6 +150,19 @@ class WideFixtures:
         self._missing = [each for each in self._missing if each not in fixture.missing]
         return told
 
+    def finish(self, ring: Ring) -> list[BaseException]:
+        """Tear down all that have committed to a ring, the last first; return what they raise."""
+        errors: list[BaseException] = []
+        for fixture in self._alive[::-1]:
+            held = [one for one, _ in fixture.layers] + [each.ring for each in fixture.missing]
+            # Tearing down one may tear down others, which depend on it.
+            if ring in held and fixture in self._alive:
+                try:
+                    fixture.finish()
+                except BaseException as error:
+                    errors.append(error)
+        return errors
+
     def taken_back(self, ring: Ring) -> list[str]:
         """A ring was reset that was not clean: return what fixtures have lost."""
         lost = [each for each in self._missing if each.ring is ring and each.covered is None]
@@ -149,6 +170,10 @@ class WideFixtures:
             return []
         self._missing = [each for each in self._missing if each not in lost]
         return [str(each) for each in lost]
+
+
+def _nothing() -> None:
+    """Nobody can tear it down before its time."""
 
 
 def _amended(ring: Ring, mark: Mark) -> bool:

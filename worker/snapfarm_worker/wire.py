@@ -9,7 +9,7 @@ follow in frames of their own.
     message            from -> to        when                                  answered by
     Hello              worker -> coord.  it is connected                       Welcome | Refused
     Pulse              worker -> coord.  every `pulse` seconds, own socket     -
-    NeedChunks         worker -> coord.  chunks are missing                    Chunk (each)
+    NeedChunks         worker -> coord.  chunks are missing, or a layer is     Chunk (each)
     SnapshotRestored   worker -> coord.  a ring is ready, digest verified      -
     Capturing          worker -> coord.  its output is captured in files       -
     CollectReported    worker -> coord.  a collector failed or was skipped     -
@@ -138,10 +138,14 @@ class WarningRecorded(Message, frozen=True, tag=True):
 
 
 class CollectedItem(msgspec.Struct, frozen=True, array_like=True):
-    """One item of a collection. `key` is its node id, made unique; `group` its xdist_group."""
+    """One item of a collection. `key` is its node id, made unique; `group` its xdist_group.
+
+    `layer` names the declared layers that it needs, joined by commas.
+    """
 
     key: str
     group: str = ""
+    layer: str = ""
 
 
 class Collected(Message, frozen=True, tag=True):
@@ -308,12 +312,14 @@ class Welcome(Message, frozen=True, tag=True):
     """The worker is known; these are the databases that it shall hold before it does anything.
 
     `patience` is how many seconds to wait for a broadcast before asking for chunks: 0 where the
-    broadcast is over. `token` is the worker's own, back from the coordinator.
+    broadcast is over. `token` is the worker's own, back from the coordinator. `layers` are not
+    broadcast: the worker asks for the chunks of one when a test needs it first.
     """
 
     databases: tuple[DatabaseOrder, ...]
     patience: float = 0.0
     token: str = ""
+    layers: tuple[Announce, ...] = ()
 
 
 class Refused(Message, frozen=True, tag=True):

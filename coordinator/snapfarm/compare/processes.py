@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -87,9 +88,13 @@ def measure(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Give a command that Ctrl-C has reached too the time to end in order, then kill it."""
+    """Let a command end in order, which Ctrl-C has reached too; else interrupt it, then kill it."""
     try:
-        process.wait(_STRAGGLERS)
+        try:
+            process.wait(_STRAGGLERS)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            process.wait(_STRAGGLERS)
     except BaseException:
         process.kill()
         process.wait()

@@ -307,7 +307,7 @@ class Dispatcher:
         if recall is not None and recall.thief.state is WorkerState.READY and free:
             self._handout.give(recall.thief, free)
         else:
-            ledger.queue.extendleft(reversed(free))
+            ledger.queue.put_back(free)
         self._feed_all()
 
     def _stopping(self, worker: Worker, unrun: tuple[str, ...]) -> None:

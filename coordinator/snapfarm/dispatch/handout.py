@@ -1,10 +1,11 @@
 """Which worker gets which items: chunks of the queue, shares of other workers, leave to end.
 
 Items that share an affinity key are a unit; all others are units of one item. Units queue in the
-order of the collection. A ready worker with fewer than `low_water` items gets the next
-`queued units / (2 x workers)` of them, at least one: large chunks first, so that neighbours stay
-together and few messages are needed, small ones last, so that all end together. One unit is left
-for each worker that is still starting, as long as the others have something to do.
+order of the collection, those of each layer for themselves (`lanes.py`). A ready worker with fewer
+than `low_water` items gets the next `queued units / (2 x workers)` of them, at least one: large
+chunks first, so that neighbours stay together and few messages are needed, small ones last, so that
+all end together. One unit is left for each worker that is still starting, as long as the others
+have something to do.
 
 Once the queue is empty, a worker that has no more than `pinned` items is given about half of what
 the one with most to spare has more, from its end and in whole units that have not begun. Units are
@@ -127,7 +128,7 @@ class HandOut:
         """Give a worker units of the queue, if it is running low."""
         queue = self._ledger.queue
         while queue and worker.load < self._low_water and (count := self._share(worker)):
-            self.give(worker, [queue.popleft() for _ in range(count)])
+            self.give(worker, queue.take(count, worker.stands, self._ledger.standing))
             if worker.load >= self._pinned:
                 return
 

@@ -6,11 +6,12 @@ costs O(1) per item that moves.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
 from snapfarm.dispatch.affinity import DistMode, affinity_of
+from snapfarm.dispatch.lanes import Lanes
 from snapfarm.dispatch.model import (
     FINAL,
     ITEM_MOVES,
@@ -30,11 +31,13 @@ class Unit:
     The place is the ledger's queue while `holder` is None, else `units` of that worker.
     """
 
-    __slots__ = ("begun", "holder", "items")
+    __slots__ = ("begun", "holder", "items", "layer")
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Iterable[str], layer: str = "") -> None:
         #: State of each item that has no outcome yet, in the order in which they run.
         self.items: dict[str, ItemState] = dict.fromkeys(keys, ItemState.QUEUED)
+        #: The layer of its first item, which is that of all in most suites.
+        self.layer = layer
         #: The worker that has it.
         self.holder: Worker | None = None
         #: Whether the holder has begun any of its items; such a unit is never taken away.
@@ -57,8 +60,8 @@ class Worker:
     """One incarnation of a worker and what it holds."""
 
     __slots__ = (
-        "flushed", "id", "load", "recall", "refused", "running", "state", "units", "waits",
-        "worked",
+        "flushed", "id", "load", "recall", "refused", "running", "stands", "state", "units",
+        "waits", "worked",
     )  # fmt: skip
 
     def __init__(self, worker_id: str) -> None:
@@ -74,6 +77,8 @@ class Worker:
         self.flushed = False
         #: Whether it has ended an item, so that fixtures of wide scope may be set up there.
         self.worked = False
+        #: The layer of the last unit that it was given; None before the first.
+        self.stands: str | None = None
         #: The Recall that it has not answered.
         self.recall: Recalled | None = None
         #: The worker from which items are recalled for this one.
@@ -119,8 +124,8 @@ class Ledger:
         self.ended: Counter[ItemState] = Counter()
         #: Keys of the items that ended, unless they are forgotten.
         self._ended_keys: set[str] = set()
-        #: Units that no worker has; what a dead worker held is at the front.
-        self.queue: deque[Unit] = deque()
+        #: Units that no worker has; what a dead worker held is at the front of its lane.
+        self.queue = Lanes()
         #: Every worker ever announced, in that order.
         self.workers: dict[str, Worker] = {}
         #: How many of them are in each state.
@@ -139,6 +144,14 @@ class Ledger:
     def count(self, states: frozenset[WorkerState]) -> int:
         """Return how many workers are in one of these states."""
         return sum(self._tally[state] for state in states)
+
+    def standing(self) -> Counter[str]:
+        """Return how many of the workers that take items stand on each layer."""
+        return Counter(
+            worker.stands
+            for worker in self.workers.values()
+            if worker.stands is not None and worker.state is WorkerState.READY
+        )
 
     def unrun(self) -> tuple[str, ...]:
         """Return the keys without outcome, in the order in which they were added."""
@@ -162,7 +175,7 @@ class Ledger:
             affinity = affinity_of(item, self._mode)
             unit = None if affinity is None else shared.get(affinity)
             if unit is None:
-                unit = Unit(())
+                unit = Unit((), item.layer)
                 self.queue.append(unit)
                 if affinity is not None:
                     shared[affinity] = unit
@@ -197,6 +210,7 @@ class Ledger:
             for key in unit.items:
                 self._move(unit, key, ItemState.SENT)
                 keys.append(key)
+            worker.stands = unit.layer
         worker.load += len(keys)
         return tuple(keys)
 
@@ -273,7 +287,7 @@ class Ledger:
                 freed.append(unit)
             elif leaving:
                 freed.append(self._split(worker, unit, leaving))
-        self.queue.extendleft(reversed(freed))
+        self.queue.put_back(freed)
 
     def requeue(self, worker: Worker) -> None:
         """Put all that a worker holds at the front of the queue, in order."""
@@ -283,7 +297,7 @@ class Ledger:
         units = list(worker.units)
         for unit in units:
             self._free(worker, unit)
-        self.queue.extendleft(reversed(units))
+        self.queue.put_back(units)
 
     def _end_recall(self, victim: Worker) -> list[Unit]:
         if victim.recall is None:
@@ -295,7 +309,7 @@ class Ledger:
         return [unit for unit in units if unit.items]
 
     def _split(self, worker: Worker, unit: Unit, leaving: list[str]) -> Unit:
-        rest = Unit(leaving)
+        rest = Unit(leaving, unit.layer)
         for key in leaving:
             self._move(unit, key, ItemState.QUEUED)
             del unit.items[key]

@@ -39,10 +39,14 @@ import msgspec
 
 
 class Item(msgspec.Struct, frozen=True):
-    """Something to run once. `group` is the name of its affinity group, "" without one."""
+    """Something to run once. `group` is the name of its affinity group, "" without one.
+
+    `layer` names what its databases stand on when it begins; "" is the golden state.
+    """
 
     key: str
     group: str = ""
+    layer: str = ""
 
 
 # ---------------------------------------------------------------------------- events

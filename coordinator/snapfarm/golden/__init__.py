@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from snapfarm.golden.wording import counted, sized
-from snapfarm_worker.snapshot import Snapshot
+from snapfarm_worker.snapshot import BASE, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from snapfarm.golden.build import BuiltGolden
     from snapfarm.golden.cache import Entry
     from snapfarm.golden.fingerprint import Fingerprint
-    from snapfarm.golden.order import Caller
+    from snapfarm.golden.order import Below, Caller
 
 __all__ = [
     "GoldenResult", "describe", "family_of", "obtain", "obtain_one", "obtain_together",
@@ -87,10 +87,20 @@ def obtain_one(
     on_start: Callable[[GoldenConfig], None] | None = None,
     scratch: Path | None = None,
     caller: Caller | None = None,
+    below: tuple[Below, Snapshot] | None = None,
 ) -> GoldenResult:
-    """Return one golden database; like `obtain`. `caller` is the Python code that asked for it."""
+    """Return one golden database; like `obtain`. `caller` is the Python code that asked for it.
+
+    With what is `below`, it is a layer that the seeds of `golden` make on top of that.
+    """
     return obtain_together(
-        config, (golden,), rebuild=rebuild, on_start=on_start, scratch=scratch, caller=caller
+        config,
+        (golden,),
+        rebuild=rebuild,
+        on_start=on_start,
+        scratch=scratch,
+        caller=caller,
+        below=below,
     )[0]
 
 
@@ -102,22 +112,24 @@ def obtain_together(
     on_start: Callable[[GoldenConfig], None] | None = None,
     scratch: Path | None = None,
     caller: Caller | None = None,
+    below: tuple[Below, Snapshot] | None = None,
 ) -> tuple[GoldenResult, ...]:
     """Return golden databases that are built in one go where one of them is not cached.
 
-    Raises as `obtain`.
+    With what is `below` there is one, a layer. Raises as `obtain`.
     """
     # Whoever only names a golden database has no need of builders and processes.
     from snapfarm.golden.build import build_together
 
-    searches = [_Search(config, golden, caller, rebuild) for golden in goldens]
+    ground = below[0] if below is not None else None
+    searches = [_Search(config, golden, caller, ground, rebuild) for golden in goldens]
     if all(search.hit is not None for search in searches):
         return tuple(search.cached() for search in searches)
     for search in searches:
         search.explain()
         if on_start is not None:
             on_start(search.golden)
-    built = build_together(config, goldens, scratch, caller)
+    built = build_together(config, goldens, scratch, caller, below)
     return tuple(search.keep(one) for search, one in zip(searches, built, strict=True))
 
 
@@ -125,16 +137,23 @@ class _Search:
     """A golden database, looked for in the cache; and kept there once it was built."""
 
     def __init__(
-        self, config: FarmConfig, golden: GoldenConfig, caller: Caller | None, rebuild: bool
+        self,
+        config: FarmConfig,
+        golden: GoldenConfig,
+        caller: Caller | None,
+        ground: Below | None,
+        rebuild: bool,
     ) -> None:
-        from snapfarm.golden.cache import GoldenCache
+        from snapfarm.golden.cache import GoldenCache, name_of_layer
         from snapfarm.golden.fingerprint import fingerprint
 
         self.golden = golden
-        self._fingerprint = functools.partial(fingerprint, config, golden, caller)
+        self._name = ground.layer if ground is not None else golden.name
+        self._fingerprint = functools.partial(fingerprint, config, golden, caller, ground)
         self._rebuild = rebuild
         self._identity = self._fingerprint()
-        self._cache = GoldenCache(config.cache_path, golden.name)
+        kept_as = name_of_layer(golden.name, ground.layer) if ground is not None else golden.name
+        self._cache = GoldenCache(config.cache_path, kept_as)
         self.hit = None if rebuild else self._cache.read(self._identity.digest)
         self._notes = [
             f"{name.removeprefix('inputs ')} matches no file (key inputs)"
@@ -146,7 +165,7 @@ class _Search:
         """Return what the cache has."""
         assert self.hit is not None
         return GoldenResult(
-            self.golden.name,
+            self._name,
             self.hit.snapshot,
             self._identity.digest,
             cached=True,
@@ -179,7 +198,7 @@ class _Search:
         else:
             self._notes.append("not kept in the cache: its inputs changed while it was built")
         return GoldenResult(
-            self.golden.name,
+            self._name,
             built.snapshot,
             self._identity.digest,
             cached=False,
@@ -195,8 +214,9 @@ def describe(result: GoldenResult) -> str:
     source = f"built {result.build_seconds:.1f} s"
     if result.cached:
         source += f" (cached: {result.fingerprint[:6]})"
+    kind = "golden" if manifest.layer == BASE else "layer "
     return (
-        f"golden  {result.name}   {sized(manifest.size)}   "
+        f"{kind}  {result.name}   {sized(manifest.size)}   "
         f"{counted(tables, 'table', 'tables')}   {source}"
     )
 

@@ -24,7 +24,16 @@ from snapfarm.config import FarmConfig, GoldenConfig
 from snapfarm.errors import GoldenBuildError, GoldenError, GoldenTimeout
 from snapfarm.golden import child
 from snapfarm.golden.builders import builders_of
-from snapfarm.golden.order import STACKS_SIGNAL, Answer, Caller, Failed, Order, Progress
+from snapfarm.golden.order import (
+    STACKS_SIGNAL,
+    Answer,
+    Below,
+    Caller,
+    Failed,
+    Order,
+    Progress,
+    subject,
+)
 from snapfarm.launch.spawning import without_main
 from snapfarm_worker.errors import SnapshotError
 from snapfarm_worker.snapshot import Manifest, Snapshot
@@ -69,9 +78,10 @@ def build(
     golden: GoldenConfig,
     scratch: Path | None = None,
     caller: Caller | None = None,
+    below: tuple[Below, Snapshot] | None = None,
 ) -> BuiltGolden:
-    """Build a golden database and return it, checked; see `build_together`."""
-    return build_together(config, (golden,), scratch, caller)[0]
+    """Build a golden database, or a layer, and return it, checked; see `build_together`."""
+    return build_together(config, (golden,), scratch, caller, below)[0]
 
 
 def build_together(
@@ -79,8 +89,11 @@ def build_together(
     goldens: Sequence[GoldenConfig],
     scratch: Path | None = None,
     caller: Caller | None = None,
+    below: tuple[Below, Snapshot] | None = None,
 ) -> tuple[BuiltGolden, ...]:
     """Build golden databases in one process, which the first of them gives its name and time.
+
+    With what is `below` there is one, a layer on that.
 
     The builder's files lie in a folder inside `scratch`, with its process id in `builder.pid`: who
     guards that folder can end the build and remove its files when this process was killed.
@@ -89,7 +102,9 @@ def build_together(
     """
     started = time.monotonic()
     golden, *siblings = goldens
-    builders = builders_of(config, golden, caller)
+    ground = below[0] if below is not None else None
+    builders = builders_of(config, golden, caller, below=ground)
+    what = subject(golden, ground)
     with tempfile.TemporaryDirectory(prefix="snapfarm-build-", dir=scratch) as folder:
         order = Order(
             root=str(config.root),
@@ -99,7 +114,10 @@ def build_together(
             coordinator_pid=os.getpid(),
             caller=caller,
             siblings=tuple(siblings),
+            below=ground,
         )
+        if below is not None:
+            order.ground.write_bytes(below[1].data)
         with contextlib.closing(Progress(order.progress, create=True)) as progress:
             timed_out, exit_code = _run(order, golden.timeout)
             step, line = progress.read()
@@ -107,20 +125,18 @@ def build_together(
         where += f", line {line}" if line else ""
         if timed_out:
             raise GoldenTimeout(
-                f"golden database {golden.name!r}: the builder did not end within "
-                f"{golden.timeout:g} s; it was{where or ' still starting'}{_stacks(order)}"
-                f"{_last_output(order)}"
+                f"{what}: the builder did not end within {golden.timeout:g} s; it was"
+                f"{where or ' still starting'}{_stacks(order)}{_last_output(order)}"
             )
         try:
             data = order.answer.read_bytes()
         except FileNotFoundError:
             raise GoldenBuildError(
-                f"golden database {golden.name!r}: the builder {_ended(exit_code)}{where}"
-                f"{_last_output(order)}"
+                f"{what}: the builder {_ended(exit_code)}{where}{_last_output(order)}"
             ) from None
         answer = msgspec.json.decode(data, type=Answer)
         if isinstance(answer, Failed):
-            error = child.raised(answer, golden.name)
+            error = child.raised(answer, what)
             if isinstance(error, GoldenError):
                 raise type(error)(f"{error}{_last_output(order)}")
             raise error

@@ -22,7 +22,7 @@ from snapfarm.golden.files import backup_file
 from snapfarm.golden.hashing import file_hash, matching, shown
 from snapfarm.golden.metadata import MetadataBuilder
 from snapfarm.golden.migrations import AlembicBuilder
-from snapfarm.golden.order import Caller, Shipped
+from snapfarm.golden.order import Below, Caller, Shipped
 from snapfarm.golden.scripts import run_script
 from snapfarm.golden.sources import project_search, source_parts
 from snapfarm.golden.usercode import attribute, raised, reclaim, user_traceback
@@ -71,6 +71,24 @@ class FileBuilder:
     def build(self, conn: sqlite3.Connection, reached: LineReached) -> Sequence[str]:
         """Copy the file's content into the (still empty) database."""
         backup_file(self.path, conn, self.title)
+        return ()
+
+
+class GroundBuilder:
+    """Starts a layer from what it is built on."""
+
+    def __init__(self, below: Below, image: Path) -> None:
+        self.title = below.title
+        self.digest = below.digest
+        self.image = image
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return the digest of what is below: a layer of another ground is another layer."""
+        return {self.title: self.digest}
+
+    def build(self, conn: sqlite3.Connection, reached: LineReached) -> Sequence[str]:
+        """Copy the content of the image into the (still empty) database."""
+        backup_file(self.image, conn, self.title)
         return ()
 
 
@@ -185,23 +203,30 @@ def builders_of(
     golden: GoldenConfig,
     caller: Caller | None = None,
     *,
+    below: Below | None = None,
+    ground: Path | None = None,
     scratch: Path | None = None,
 ) -> tuple[Builder, ...]:
-    """Return the builders of a golden database in the order in which they run.
+    """Return the builders of a golden database, or of a layer, in the order in which they run.
 
     `caller` is the Python code that asks for it, if any does; `scratch` is where builders put
-    temporary files. Raises ConfigError for a file that does not exist, with the key that names it.
+    temporary files; a layer lies on what is `below`, whose image is in the file `ground`.
+    Raises ConfigError for a file that does not exist, with the key that names it.
     """
     root = config.root
     search = caller.search if caller is not None else project_search(root)
     shipped = caller.shipped if caller is not None else {}
 
     def named(key: str) -> str:
+        if below is not None:
+            return f"{below.where}.{key}"
         return f"{caller.call}: {key}" if caller is not None else _key(config, golden, key)
 
     builders: list[Builder] = []
     if golden.django is not None:
         builders.append(DjangoBuilder(golden.django, root, scratch))
+    if below is not None:
+        builders.append(GroundBuilder(below, ground or Path()))
     if golden.file is not None:
         path = root / golden.file
         if not path.is_file():

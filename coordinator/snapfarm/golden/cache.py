@@ -57,6 +57,17 @@ class Hit(msgspec.Struct, frozen=True):
     snapshot: Snapshot
 
 
+def name_of_layer(database: str, layer: str) -> str:
+    """Return the name under which the cache has a layer; no golden database has an @ in its."""
+    return f"{database}@{layer}"
+
+
+def caches_of(cache_path: Path, database: str) -> list[GoldenCache]:
+    """Return the caches of a golden database, and of all layers on top of it that were built."""
+    layers = sorted((cache_path / "golden").glob(name_of_layer(database, "*")))
+    return [GoldenCache(cache_path, name) for name in (database, *(one.name for one in layers))]
+
+
 class GoldenCache:
     """The entries of one golden database; `notes` collects what went wrong on the way."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from snapfarm.errors import GoldenBuildError, GoldenCheckError
-from snapfarm_worker.snapshot import Snapshot, quoted, rollback_journal_image, take
+from snapfarm_worker.snapshot import BASE, Snapshot, quoted, rollback_journal_image, take
 
 #: So many violations are named; a seed with one wrong parent may have thousands.
 _NAMED = 10
@@ -46,13 +46,15 @@ def refuse_strays(conn: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def checked_snapshot(conn: sqlite3.Connection, name: str) -> tuple[Snapshot, tuple[str, ...]]:
+def checked_snapshot(
+    conn: sqlite3.Connection, name: str, layer: str = BASE
+) -> tuple[Snapshot, tuple[str, ...]]:
     """Return a snapshot of the `main` database, and notes on it.
 
     Raises GoldenCheckError, and SnapshotError as `take`.
     """
     notes = check(conn)
-    snapshot = take(conn, name)
+    snapshot = take(conn, name, layer=layer)
     if not snapshot.manifest.tables:
         notes += ("the golden database has no tables",)
     unreadable = [table.name for table in snapshot.manifest.tables if table.rows is None]

@@ -21,7 +21,7 @@ from snapfarm.golden.checks import checked_snapshot, refuse_strays
 from snapfarm.golden.order import STACKS_SIGNAL, Answer, Built, Failed, Order, Progress
 from snapfarm.golden.sources import project_search
 from snapfarm_worker.errors import SnapshotError
-from snapfarm_worker.snapshot import Snapshot
+from snapfarm_worker.snapshot import BASE, Snapshot
 from snapfarm_worker.tracker import forget_resource_tracker
 
 _PR_SET_PDEATHSIG = 1
@@ -100,7 +100,14 @@ def _build(order: Order, golden: GoldenConfig) -> tuple[Snapshot, tuple[str, ...
     )
     notes: list[str] = []
     progress = Progress(order.progress, create=False)
-    builders = builders_of(config, golden, order.caller, scratch=Path(order.folder))
+    builders = builders_of(
+        config,
+        golden,
+        order.caller,
+        below=order.below,
+        ground=order.ground,
+        scratch=Path(order.folder),
+    )
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
         for step, builder in enumerate(builders):
             progress.starts(step)
@@ -109,13 +116,14 @@ def _build(order: Order, golden: GoldenConfig) -> tuple[Snapshot, tuple[str, ...
         # this connection sees them only once it reads its schema again.
         conn.execute("PRAGMA writable_schema = RESET").fetchall()
         notes += refuse_strays(conn)
-        snapshot, found = checked_snapshot(conn, golden.name)
+        layer = order.below.layer if order.below is not None else BASE
+        snapshot, found = checked_snapshot(conn, golden.name, layer)
     return snapshot, (*notes, *found)
 
 
-def raised(failed: Failed, database: str) -> GoldenError | ConfigError:
-    """Return the error that an answer stands for."""
-    message = f"golden database {database!r}: {failed.message}"
+def raised(failed: Failed, subject: str) -> GoldenError | ConfigError:
+    """Return the error that an answer stands for; `subject` is what was to be built."""
+    message = f"{subject}: {failed.message}"
     match failed.kind:
         case "check":
             return GoldenCheckError(message)

@@ -15,7 +15,7 @@ import snapfarm
 from snapfarm.config import FarmConfig, GoldenConfig, is_script
 from snapfarm.golden.builders import builders_of
 from snapfarm.golden.hashing import file_hash, matching, shown, text_hash
-from snapfarm.golden.order import Caller
+from snapfarm.golden.order import Below, Caller
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -30,11 +30,15 @@ class Fingerprint(msgspec.Struct, frozen=True):
 
 
 def fingerprint(
-    config: FarmConfig, golden: GoldenConfig, caller: Caller | None = None
+    config: FarmConfig,
+    golden: GoldenConfig,
+    caller: Caller | None = None,
+    below: Below | None = None,
 ) -> Fingerprint:
     """Return the fingerprint of a golden database, without importing or running user code.
 
-    `caller` is the Python code that asks for it, if any does: modules are looked for as there.
+    `caller` is the Python code that asks for it, if any does: modules are looked for as there. A
+    layer is built on what is `below`.
 
     Raises ConfigError for files that do not exist, GoldenError for files that can't be read.
     """
@@ -42,9 +46,9 @@ def fingerprint(
         "snapfarm": snapfarm.__version__,
         "sqlite": sqlite3.sqlite_version,
         "python": ".".join(platform.python_version_tuple()[:2]),
-        "order": _order(config, golden, caller),
+        "order": _order(config, golden, caller, below),
     }
-    for builder in builders_of(config, golden, caller):
+    for builder in builders_of(config, golden, caller, below=below):
         parts |= builder.fingerprint()
     for pattern in golden.inputs:
         parts |= _matching(pattern, config.root)
@@ -69,13 +73,15 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...
     return tuple(said)
 
 
-def _order(config: FarmConfig, golden: GoldenConfig, caller: Caller | None) -> str:
+def _order(
+    config: FarmConfig, golden: GoldenConfig, caller: Caller | None, below: Below | None
+) -> str:
     """Hash what runs in which order, by names that hold in any folder."""
     entries = [
         [shown(config.root / entry, config.root) if is_script(entry) else entry for entry in group]
         for group in (golden.schema, golden.seed)
     ]
-    titles = [builder.title for builder in builders_of(config, golden, caller)]
+    titles = [builder.title for builder in builders_of(config, golden, caller, below=below)]
     return text_hash(msgspec.json.encode([entries, titles]).decode())
 
 

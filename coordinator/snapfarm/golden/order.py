@@ -37,6 +37,26 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     shipped: dict[str, Shipped]
 
 
+class Below(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer is built on, and how the layer is named."""
+
+    #: The layer to build.
+    layer: str
+    #: Where it is declared, for messages.
+    where: str
+    #: How messages name what it is built on.
+    title: str
+    #: The digest of what it is built on.
+    digest: str
+
+
+def subject(golden: GoldenConfig, below: Below | None) -> str:
+    """Return how messages name what is built."""
+    if below is None:
+        return f"golden database {golden.name!r}"
+    return f"layer {below.layer!r} of database {golden.name!r}"
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the builder is to build; everything that it answers goes into `folder`."""
 
@@ -46,12 +66,18 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     coordinator_pid: int
     caller: Caller | None = None
+    below: Below | None = None
     #: Further golden databases that this process is to build: Django sets all of its up at once.
     siblings: tuple[GoldenConfig, ...] = ()
 
     def image_of(self, golden: GoldenConfig) -> Path:
         """Return the file for the bytes of a sibling's snapshot."""
         return Path(self.folder) / f"image-{golden.name}.sqlite"
+
+    @property
+    def ground(self) -> Path:
+        """The image that a layer is built on."""
+        return Path(self.folder) / "ground.sqlite"
 
     @property
     def image(self) -> Path:

@@ -75,6 +75,19 @@ class FixtureFact(msgspec.Struct, frozen=True):
     advice: str
 
 
+class EngineFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that makes an SQLAlchemy engine of a database in memory.
+
+    `pool` is the class that is given as `poolclass`, empty where none is.
+    """
+
+    path: str
+    line: int
+    function: str
+    url: str
+    pool: str
+
+
 class DjangoFact(msgspec.Struct, frozen=True):
     """A Django project: its settings, which file names them, and whether they name SQLite."""
 
@@ -92,6 +105,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     scripts: tuple[ScriptFact, ...] = ()
     files: tuple[FileFact, ...] = ()
     fixtures: tuple[FixtureFact, ...] = ()
+    engines: tuple[EngineFact, ...] = ()
     django: DjangoFact | None = None
     #: How many Python files were read.
     modules: int = 0

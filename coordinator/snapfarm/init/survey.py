@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import itertools
 import os
 import re
 import shlex
@@ -73,6 +74,7 @@ class Survey:
             scripts=tuple(self.scripts),
             files=tuple(self.files),
             fixtures=tuple(each for found in self.sources.values() for each in found.fixtures),
+            engines=tuple(each for found in self.sources.values() for each in found.engines),
             django=self._django(options),
             modules=len(self.sources),
             notes=tuple(self.notes),
@@ -383,7 +385,7 @@ def _split(text: str) -> list[str]:
 def _workers(words: Sequence[str]) -> tuple[str | None, str | None]:
     """Return what options of pytest-xdist say of workers and of distribution."""
     workers = dist = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*words, ""]):
         if word in {"-n", "--numprocesses"}:
             workers = following
         elif found := re.fullmatch(r"(?:-n|--numprocesses=)(\w+)", word):

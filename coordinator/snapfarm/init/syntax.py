@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from snapfarm.init.facts import FixtureFact, Holder
+from snapfarm.init.facts import EngineFact, FixtureFact, Holder
 
 #: Calls by which a fixture makes a database, with what the farm has in their place.
 _MAKING = {
@@ -50,6 +50,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     #: and the name there.
     imported: dict[str, tuple[str, str]] = {}
     fixtures: tuple[FixtureFact, ...] = ()
+    engines: tuple[EngineFact, ...] = ()
     variables: tuple[str, ...] = ()
     #: Names that stand for a variable of the environment if the file declares settings.
     fields: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ def read(text: str, path: str) -> Source:
         names=frozenset(_names(tree)),
         imported=dict(_imported(tree)),
         fixtures=tuple(_fixtures(tree, path)),
+        engines=tuple(filter(None, (_engine(call, path) for call in calls))),
         variables=tuple(dict.fromkeys(_variables(tree))),
         fields=tuple(_fields(tree)),
         x_keys=tuple(dict.fromkeys(_x_keys(tree))),
@@ -187,6 +189,20 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str]]]:
             module = "." * node.level + (node.module or "")
             for alias in node.names:
                 yield alias.asname or alias.name, (module, alias.name)
+
+
+def _engine(call: ast.Call, path: str) -> EngineFact | None:
+    """Return the engine that a call makes, if its database lives in memory."""
+    function = _last(call.func)
+    first = call.args[0] if call.args else None
+    url = first.value if isinstance(first, ast.Constant) else None
+    if function not in _ENGINES or not isinstance(url, str) or not _IN_MEMORY.match(url):
+        return None
+    words = {word.arg: word.value for word in call.keywords}
+    if "creator" in words:
+        return None  # which connects to whatever it likes
+    pool = _last(words["poolclass"]) if "poolclass" in words else ""
+    return EngineFact(path=path, line=call.lineno, function=function, url=url, pool=pool)
 
 
 # ---------------------------------------------------------------- variables

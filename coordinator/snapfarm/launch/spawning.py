@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -15,6 +16,9 @@ _PreparationData = dict[str, object]
 
 #: Guards the patch below: it is global to the process, and several threads may start processes.
 _LOCK = threading.Lock()
+#: Seeds the hashes of texts in all workers of this process; not 0, which everybody could foresee.
+_HASH_SEED = str(1 + secrets.randbelow(2**32 - 1))
+_SEED_VARIABLE = "PYTHONHASHSEED"
 
 
 @contextlib.contextmanager
@@ -87,8 +91,30 @@ def booted(program: str) -> Iterator[None]:
         spawn.get_command_line = get_command_line
         spawn.get_preparation_data = get_preparation_data
         try:
-            with _without_tracker():
+            with _without_tracker(), _with_the_same_hashes():
                 yield
         finally:
             spawn.get_command_line = original_line
             spawn.get_preparation_data = original_data
+
+
+@contextlib.contextmanager
+def _with_the_same_hashes() -> Iterator[None]:
+    """Let what is started here order sets of texts alike, unless the caller has chosen a seed.
+
+    Python seeds each process by chance. A suite that parametrizes over a set would then be
+    collected in another order by each worker. A worker replaces its environment by the
+    coordinator's before it imports any test, so what tests start has hashes of its own.
+    """
+    chosen = os.environ.get(_SEED_VARIABLE)
+    if chosen not in (None, "", "random"):
+        yield
+        return
+    os.environ[_SEED_VARIABLE] = _HASH_SEED
+    try:
+        yield
+    finally:
+        if chosen is None:
+            del os.environ[_SEED_VARIABLE]
+        else:
+            os.environ[_SEED_VARIABLE] = chosen

@@ -38,6 +38,7 @@ from snapfarm.report.model import ItemLine
 from snapfarm.store import SnapshotStore
 from snapfarm.timekeeper import Limits
 from snapfarm_worker import wire
+from snapfarm_worker.anomaly import Level
 from snapfarm_worker.jobs import TaskJob, WorkerFiles, WorkerSpec
 from snapfarm_worker.parcels import Codec
 from snapfarm_worker.wire import DatabaseOrder
@@ -319,7 +320,7 @@ class PoolManager:
             broadcast=self._hub.news,
             coordinator=os.getpid(),
             pulse=min(_PULSE, self._settings.heartbeat_timeout / 4),
-            sensors=self._settings.sensors,
+            sensors=Level.LIGHT if self._settings.sensors else Level.OFF,
             job=self._job,
             token=secrets.token_hex(16),
             lanes=self._settings.threads,

@@ -1,0 +1,81 @@
+"""Whether sensors report every fault of a corpus, with its evidence, and nothing of a clean one."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+
+from snapfarm_worker.anomaly import KINDS, AnomalyKind, Level, Severity
+from support.corpus import clean, elsewhere, empty_reads, held
+from support.corpus.stage import Case, kinds
+
+#: From 3.13 on, freeing an open connection is a ResourceWarning.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+FAULTS = [*empty_reads.CASES, *held.CASES, *elsewhere.CASES]
+#: What is only known to whoever looks at every statement.
+OF_STATEMENTS = {
+    AnomalyKind.EMPTY_TABLE_READ,
+    AnomalyKind.DIRTY_READ,
+    AnomalyKind.LEAKED_WRITE,
+    AnomalyKind.SCHEMA_CHANGE,
+    AnomalyKind.LOST_WRITE,
+}
+
+
+@pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
+def test_a_fault_is_reported_with_its_evidence(case: Case) -> None:
+    found = case.observed()
+    assert kinds(found) == set(case.kinds)
+    for anomaly in found:
+        assert anomaly.test == f"t.py::{len(case.after) + 1}"
+        assert anomaly.database in ("default", "")
+        assert anomaly.message
+        assert anomaly.remedy
+        assert anomaly.stack or anomaly.evidence or anomaly.kind is AnomalyKind.RING_VANISHED
+        if anomaly.kind is AnomalyKind.EMPTY_TABLE_READ:
+            assert anomaly.sql
+            assert anomaly.table
+            assert "rows" in anomaly.message
+        if anomaly.polluter:
+            assert anomaly.polluter == "t.py::1"
+    if case.after and case.kinds[0] in (AnomalyKind.EMPTY_TABLE_READ, AnomalyKind.MISSING_TABLE):
+        assert any(anomaly.polluter for anomaly in found)
+    if case.table:
+        assert found[0].table == case.table
+
+
+@pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
+def test_light_sensors_report_what_needs_no_look_at_statements(case: Case) -> None:
+    # What this test has changed of the schema is only known from its statements, too.
+    if AnomalyKind.SCHEMA_CHANGE in case.kinds or not set(case.kinds) - OF_STATEMENTS:
+        pytest.skip("a kind of the full level only")
+    assert kinds(case.observed(Level.LIGHT)) >= set(case.kinds) - OF_STATEMENTS
+
+
+def test_the_corpus_has_six_variants_of_each_kind() -> None:
+    variants = collections.Counter(kind for case in FAULTS for kind in case.kinds)
+    # What happens to a reset that is blocked is the subject of tests of its own.
+    listed = set(AnomalyKind) - {AnomalyKind.RESET_BLOCKED}
+    few = {str(kind): variants[kind] for kind in listed if variants[kind] < 6}
+    assert few == {}
+    names = [case.name for case in FAULTS]
+    assert len(set(names)) == len(names)
+
+
+def test_every_kind_is_explained() -> None:
+    assert set(KINDS) == set(AnomalyKind)
+    assert all(each.definition and each.evidence and each.remedy for each in KINDS.values())
+
+
+@pytest.mark.parametrize("case", clean.CASES, ids=lambda case: case.name)
+def test_a_legitimate_program_raises_no_alarm(case: Case) -> None:
+    errors = [each for each in case.observed() if each.severity is Severity.ERROR]
+    assert errors == []
+
+
+def test_the_clean_corpus_is_large() -> None:
+    assert len({case.program for case in clean.CASES}) >= 40

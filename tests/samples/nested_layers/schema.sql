@@ -1,0 +1,9 @@
+CREATE TABLE customer (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE price (article TEXT PRIMARY KEY, cents INTEGER NOT NULL CHECK (cents > 0));
+CREATE TABLE purchase (
+    id INTEGER PRIMARY KEY,
+    customer INTEGER NOT NULL REFERENCES customer (id),
+    article TEXT NOT NULL REFERENCES price (article),
+    number INTEGER NOT NULL
+);
+CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL);

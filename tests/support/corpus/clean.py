@@ -1,0 +1,592 @@
+"""Tricky but legitimate programs, of which no sensor may say anything that weighs as an error."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import aiosqlite
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
+
+from snapfarm_worker.ring import ResetPolicy, RingKind
+from snapfarm_worker.widefixtures import WideFixture
+from support.corpus.empty_reads import EMPTY, Order, deletes, drops, overwrites, sql
+from support.corpus.stage import Case, Stage, opened
+from support.golden import CUSTOMERS, ORDERS
+
+READ = "SELECT * FROM orders"
+COUNT = "SELECT count(*) FROM orders"
+
+#: What removes all orders, in every way that there is; each is followed by a read.
+REMOVALS: dict[str, tuple[str, ...]] = {
+    "all": ("DELETE FROM orders",),
+    "where": ("DELETE FROM orders WHERE id > 0",),
+    "limit": ("DELETE FROM orders WHERE id IN (SELECT id FROM orders LIMIT 500)",),
+    "with": (
+        "WITH o AS (SELECT id FROM orders) DELETE FROM orders WHERE id IN (SELECT id FROM o)",
+    ),
+    "returning": ("DELETE FROM orders RETURNING id",),
+    "cascade": ("PRAGMA foreign_keys = ON", "DELETE FROM customers"),
+    "replaced-parents": (
+        "PRAGMA foreign_keys = ON",
+        "REPLACE INTO customers SELECT id, 'new' FROM customers",
+    ),
+    "trigger": (
+        "CREATE TRIGGER t AFTER UPDATE ON pairs BEGIN DELETE FROM orders; END",
+        "UPDATE pairs SET b = 'x'",
+    ),
+    "temporary-trigger": (
+        "CREATE TEMP TRIGGER t AFTER INSERT ON pairs BEGIN DELETE FROM main.orders; END",
+        "INSERT INTO pairs VALUES ('x', 'y')",
+    ),
+    "drop": ("DROP TABLE orders", "CREATE TABLE orders(id, customer, total)"),
+    "rename": (
+        "DROP VIEW totals",
+        "ALTER TABLE orders RENAME TO old",
+        "CREATE TABLE orders(id, customer, total)",
+    ),
+    "view": (
+        "DROP VIEW totals",
+        "CREATE VIEW totals AS SELECT 1 AS customer, 2 AS total WHERE 0",
+        "SELECT * FROM totals",
+        "DELETE FROM orders",
+    ),
+    "savepoint": ("SAVEPOINT a", "DELETE FROM orders", "RELEASE a"),
+    "replace-or-delete": ("UPDATE OR REPLACE orders SET id = 1", "DELETE FROM orders WHERE id = 1"),
+}
+
+
+def removes(*statements: str) -> Callable[[Stage], None]:
+    """Return a program that removes all orders and then reads them, committed or not."""
+
+    def program(stage: Stage) -> None:
+        with opened(stage) as conn:
+            for statement in statements:
+                conn.execute(statement).fetchall()
+            assert conn.execute(READ).fetchall() == []
+            conn.commit()
+            assert conn.execute(COUNT).fetchone() == (0,)
+        with opened(stage) as conn:
+            assert conn.execute("SELECT * FROM totals").fetchall() == []
+
+    return program
+
+
+def removes_by_script(stage: Stage) -> None:
+    """Remove in a script, and read in it, too."""
+    with opened(stage) as conn:
+        conn.executescript("BEGIN; DELETE FROM orders; SELECT * FROM orders; COMMIT;")
+        assert conn.execute(READ).fetchall() == []
+
+
+def removes_one_by_one(stage: Stage) -> None:
+    """Remove with executemany."""
+    with opened(stage) as conn:
+        ids = conn.execute("SELECT id FROM orders").fetchall()
+        conn.executemany("DELETE FROM orders WHERE id = ?", ids)
+        conn.commit()
+        assert conn.execute(COUNT).fetchone() == (0,)
+
+
+def removes_on_another_thread(stage: Stage) -> None:
+    """Remove on one thread, and read on others."""
+    with ThreadPoolExecutor(2) as executor:
+        executor.submit(deletes, stage).result()
+        executor.submit(sql(READ), stage).result()
+    sql(READ)(stage)
+
+
+def removes_by_backup(stage: Stage) -> None:
+    """Replace the ring's content."""
+    overwrites(stage)
+    with opened(stage) as conn:
+        assert conn.execute(READ).fetchall() == []
+
+
+def removes_on_a_loop(stage: Stage) -> None:
+    """Remove with aiosqlite."""
+
+    async def main() -> None:
+        async with aiosqlite.connect(stage.uri, uri=True) as conn:
+            await conn.execute("DELETE FROM orders")
+            await conn.commit()
+            assert await conn.execute_fetchall(READ) == []
+
+    asyncio.run(main())
+
+
+def removes_by_orm(stage: Stage) -> None:
+    """Remove with SQLAlchemy's unit of work."""
+    engine = sa.create_engine(stage.url)
+    with Session(engine) as session:
+        for order in session.scalars(sa.select(Order)):
+            session.delete(order)
+        session.commit()
+        assert session.scalars(sa.select(Order)).all() == []
+    engine.dispose()
+
+
+def rolls_back(stage: Stage) -> None:
+    """Remove, read, and take it back."""
+    with opened(stage) as conn:
+        conn.execute("DELETE FROM orders")
+        assert conn.execute(READ).fetchall() == []
+        conn.rollback()
+        assert conn.execute(COUNT).fetchone() == (ORDERS,)
+
+
+def fails_and_rolls_back(stage: Stage) -> None:
+    """Let an exception close a connection in a transaction."""
+    with contextlib.suppress(KeyError), opened(stage) as conn:
+        conn.execute("DELETE FROM orders")
+        raise KeyError
+
+
+def uses_temporary_tables(stage: Stage) -> None:
+    """Hide a table by a temporary one."""
+    with opened(stage) as conn:
+        conn.execute("CREATE TEMP TABLE orders(id)")
+        assert conn.execute(READ).fetchall() == []
+        assert conn.execute(COUNT).fetchone() == (0,)
+        conn.execute("DROP TABLE temp.orders")
+        assert conn.execute(COUNT).fetchone() == (ORDERS,)
+
+
+def attaches_memory(stage: Stage) -> None:
+    """Attach an empty database with a table of the same name."""
+    with opened(stage) as conn:
+        conn.execute("ATTACH ':memory:' AS other")
+        conn.execute("CREATE TABLE other.orders(id)")
+        assert conn.execute("SELECT * FROM other.orders").fetchall() == []
+        conn.commit()
+        conn.execute("DETACH other")
+
+
+def attaches_the_ring(stage: Stage) -> None:
+    """Attach the ring to a database of the program's own."""
+    with contextlib.closing(sqlite3.connect("file::memory:", uri=True)) as conn:
+        conn.execute("ATTACH ? AS ring", (stage.uri,))
+        assert conn.execute("SELECT count(*) FROM ring.orders").fetchone() == (ORDERS,)
+        assert len(conn.execute(READ).fetchall()) == ORDERS
+
+
+def uses_savepoints(stage: Stage) -> None:
+    """Nest savepoints, and roll one of them back."""
+    with opened(stage, isolation_level=None) as conn:
+        conn.execute("SAVEPOINT a")
+        conn.execute("SAVEPOINT b")
+        conn.execute("DELETE FROM orders")
+        assert conn.execute(READ).fetchall() == []
+        conn.execute("ROLLBACK TO b")
+        assert conn.execute(READ).fetchone()
+        conn.execute("RELEASE a")
+
+
+def reads_only(stage: Stage) -> None:
+    """Open the ring for reading, and be refused a write."""
+    with opened(stage) as conn:
+        conn.execute("PRAGMA query_only = ON")
+        with contextlib.suppress(sqlite3.OperationalError):
+            conn.execute("DELETE FROM orders")
+        assert conn.execute(COUNT).fetchone() == (ORDERS,)
+
+
+def uses_two_databases(stage: Stage) -> None:
+    """Have a database of its own with tables of the same names."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as other, opened(stage) as conn:
+        other.executescript("CREATE TABLE orders(id); CREATE TABLE mine(id);")
+        assert other.execute(READ).fetchall() == []
+        other.execute("INSERT INTO orders VALUES (1)")
+        with contextlib.suppress(sqlite3.OperationalError):
+            other.execute("SELECT * FROM customers")
+        assert conn.execute(COUNT).fetchone() == (ORDERS,)
+
+
+def migrates_another_database(stage: Stage) -> None:
+    """Look whether a table is there, and make it where it is not."""
+    del stage
+    with contextlib.closing(sqlite3.connect(":memory:")) as conn:
+        try:
+            conn.execute("SELECT * FROM log")
+        except sqlite3.OperationalError:
+            conn.execute("CREATE TABLE log(id, text)")
+        assert conn.execute("SELECT * FROM log").fetchall() == []
+
+
+def migrates_a_file(stage: Stage) -> None:
+    """Look on one connection, and make the table on another one."""
+    del stage
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "own.sqlite")
+        conn = sqlite3.connect(path)
+        with contextlib.closing(conn), contextlib.suppress(sqlite3.OperationalError):
+            conn.execute("SELECT * FROM log")
+        with contextlib.closing(sqlite3.connect(path)) as conn:
+            conn.executescript("CREATE TABLE log(id); CREATE TABLE more(id);")
+            assert conn.execute("SELECT * FROM log").fetchall() == []
+
+
+def restores_another_database(stage: Stage) -> None:
+    """Deserialize where it is right."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as conn:
+        conn.deserialize(EMPTY)
+        assert conn.execute(READ).fetchall() == []
+        with contextlib.suppress(sqlite3.OperationalError):
+            conn.execute("SELECT * FROM log")
+    with opened(stage) as conn:
+        assert conn.serialize()
+
+
+def holds_a_cursor_in_a_generator(stage: Stage) -> None:
+    """Let a generator hold a cursor, and end it."""
+    with opened(stage) as conn:
+
+        def rows() -> Generator[object]:
+            yield from conn.execute(READ)
+
+        started = rows()
+        next(started)
+        started.close()
+        assert len(list(rows())) == ORDERS
+
+
+def breaks_out_of_a_loop(stage: Stage) -> None:
+    """Leave a loop over a cursor early."""
+    with opened(stage) as conn:
+        for _ in conn.execute(READ):
+            break
+        assert conn.execute(READ).fetchone()
+
+
+def pools(stage: Stage) -> None:
+    """Keep connections in a pool that outlives the test."""
+    engine = sa.create_engine(stage.url, poolclass=sa.pool.QueuePool)
+    stage.cleanups.callback(engine.dispose)
+    for _ in range(3):
+        with engine.connect() as conn:
+            assert conn.execute(sa.text(COUNT)).scalar() == ORDERS
+
+
+def uses_an_async_engine(stage: Stage) -> None:
+    """Delete and read on an event loop."""
+
+    async def main() -> None:
+        engine = create_async_engine(stage.url.replace("sqlite:", "sqlite+aiosqlite:", 1))
+        async with engine.begin() as conn:
+            await conn.execute(sa.text("DELETE FROM orders"))
+        async with engine.connect() as conn:
+            assert (await conn.execute(sa.text(READ))).all() == []
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+def nests_by_orm(stage: Stage) -> None:
+    """Roll a nested transaction back."""
+    engine = sa.create_engine(stage.url)
+    with Session(engine) as session:
+        with session.begin_nested() as nested:
+            session.execute(sa.delete(Order))
+            nested.rollback()
+        assert session.scalars(sa.select(Order)).first() is not None
+        session.rollback()
+    engine.dispose()
+
+
+def reads_what_is_empty(stage: Stage) -> None:
+    """Read a table that has no rows in the golden database either."""
+    with opened(stage) as conn:
+        assert conn.execute("SELECT * FROM empty").fetchall() == []
+        assert conn.execute("SELECT * FROM orders WHERE id = -1").fetchall() == []
+
+
+def retries(stage: Stage) -> None:
+    """Meet a lock, and get over it."""
+    with opened(stage) as holder, opened(stage, timeout=0) as conn:
+        holder.execute("DELETE FROM pairs")
+        for _ in range(3):
+            try:
+                conn.execute("INSERT INTO pairs VALUES ('c', 'd')")
+                break
+            except sqlite3.OperationalError:
+                holder.rollback()
+        conn.commit()
+
+
+def retries_on_another_connection(stage: Stage) -> None:
+    """Meet a lock, and try again on a new connection."""
+    with opened(stage) as holder:
+        holder.execute("DELETE FROM pairs")
+        with opened(stage, timeout=0) as conn, contextlib.suppress(sqlite3.OperationalError):
+            conn.execute("SELECT * FROM pairs").fetchall()
+        holder.rollback()
+        with opened(stage) as conn:
+            assert conn.execute("SELECT * FROM pairs").fetchall()
+
+
+def waits_for_a_lock(stage: Stage) -> None:
+    """Wait for a writer on another thread."""
+    held = threading.Event()
+
+    def write() -> None:
+        with opened(stage) as conn:
+            conn.execute("DELETE FROM pairs")
+            held.set()
+            time.sleep(0.01)
+            conn.rollback()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    held.wait(30)
+    with opened(stage) as conn:
+        assert conn.execute("SELECT * FROM pairs").fetchall()
+    thread.join()
+
+
+def drops_and_asks(stage: Stage) -> None:
+    """Ask for what was dropped, renamed and made anew."""
+    with opened(stage) as conn:
+        conn.executescript(
+            "DROP VIEW totals; DROP TABLE pairs; ALTER TABLE customers RENAME COLUMN name TO nom;"
+            "CREATE TABLE pairs(x);"
+        )
+        for statement in (
+            "SELECT * FROM totals",
+            "SELECT a FROM pairs",
+            "SELECT name FROM customers",
+        ):
+            with contextlib.suppress(sqlite3.OperationalError):
+                conn.execute(statement)
+        assert conn.execute("SELECT * FROM pairs").fetchall() == []
+
+
+def mistypes(stage: Stage) -> None:
+    """Ask for what no database has."""
+    with opened(stage) as conn:
+        for statement in (
+            "SELECT name FROM orders",
+            "SELECT * FROM nowhere",
+            "SELECT * FROM temp.customers",
+            "SELECT FROM",
+        ):
+            with contextlib.suppress(sqlite3.OperationalError):
+                conn.execute(statement)
+
+
+def rolls_back_on_farm_db(stage: Stage) -> None:
+    """Leave uncommitted rows on the connection of farm_db."""
+    conn = stage.databases.open_fixture(stage.ring)
+    conn.execute("DELETE FROM orders")
+    assert conn.execute(READ).fetchall() == []
+    stage.databases.close_fixture(conn)
+
+
+def sets_callbacks(stage: Stage) -> None:
+    """Have every callback, and see the program's own statements in them only."""
+    traced: list[str] = []
+    with opened(stage) as conn:
+        conn.set_trace_callback(traced.append)
+        conn.set_authorizer(lambda *_: sqlite3.SQLITE_OK)
+        conn.set_progress_handler(lambda: 0, 100)
+        conn.create_function("twice", 1, lambda value: 2 * value)
+        conn.row_factory = sqlite3.Row
+        assert conn.execute("SELECT twice(2) AS n").fetchone()["n"] == 4
+        conn.execute("DELETE FROM orders")
+        assert conn.execute(READ).fetchall() == []
+        conn.commit()
+        conn.set_authorizer(None)
+    assert [line.split()[0] for line in traced] == ["SELECT", "BEGIN", "DELETE", "SELECT", "COMMIT"]
+
+
+def reads_uncommitted(stage: Stage) -> None:
+    """Read uncommitted what is committed later."""
+    with opened(stage) as writer, opened(stage) as reader:
+        reader.execute("PRAGMA read_uncommitted = 1")
+        writer.execute("DELETE FROM orders")
+        assert reader.execute(COUNT).fetchone() == (0,)
+        writer.commit()
+
+
+def starts_threads(stage: Stage) -> None:
+    """Start threads, and join them."""
+    threads = [threading.Thread(target=sql(READ), args=(stage,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def runs_a_program(stage: Stage) -> None:
+    """Run a program that knows nothing of the ring."""
+    del stage
+    subprocess.run([sys.executable, "-S", "-c", ""], check=True)
+
+
+def copies_to_a_file(stage: Stage) -> None:
+    """Write the ring to a file, and read it there."""
+    with tempfile.TemporaryDirectory() as folder, opened(stage) as conn:
+        path = str(Path(folder, "copy.sqlite"))
+        conn.execute("VACUUM INTO ?", (path,))
+        with contextlib.closing(sqlite3.connect(path)) as copy:
+            assert copy.execute(COUNT).fetchone() == (ORDERS,)
+
+
+def backs_up(stage: Stage) -> None:
+    """Copy the ring into memory, and change the copy."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as copy, opened(stage) as conn:
+        conn.backup(copy)
+        copy.execute("DELETE FROM orders")
+        assert copy.execute(READ).fetchall() == []
+        copy.commit()
+
+
+def writes_in_autocommit(stage: Stage) -> None:
+    """Close a connection that never has a transaction."""
+    with opened(stage, isolation_level=None) as conn:
+        conn.execute("INSERT INTO pairs VALUES ('p', 'q')")
+
+
+def vacuums(stage: Stage) -> None:
+    """Rewrite the whole database."""
+    with opened(stage, isolation_level=None) as conn:
+        conn.execute("VACUUM")
+        conn.execute("ANALYZE")
+        conn.execute("REINDEX")
+        assert conn.execute(COUNT).fetchone() == (ORDERS,)
+
+
+def resets(stage: Stage) -> None:
+    """Reset the ring in the middle of a test."""
+    deletes(stage)
+    sql(READ)(stage)
+    stage.ring.reset()
+    with opened(stage) as conn:
+        assert conn.execute(COUNT).fetchone() == (ORDERS,)
+
+
+def refills(stage: Stage) -> None:
+    """Empty a table that an earlier test has emptied, and use it."""
+    with opened(stage) as conn:
+        conn.execute("DELETE FROM orders")
+        assert conn.execute(READ).fetchall() == []
+        conn.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
+        conn.commit()
+        assert conn.execute(COUNT).fetchone() == (1,)
+
+
+def fills_first(stage: Stage) -> None:
+    """Insert before anything is read."""
+    with opened(stage) as conn:
+        conn.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
+        conn.commit()
+        assert conn.execute(COUNT).fetchone() == (1,)
+
+
+def reads_other_tables(stage: Stage) -> None:
+    """Read what nobody has emptied."""
+    with opened(stage) as conn:
+        assert conn.execute("SELECT count(*) FROM customers").fetchone() == (CUSTOMERS,)
+        conn.execute("CREATE TEMP TABLE orders(id)")
+        assert conn.execute(COUNT).fetchone() == (0,)
+
+
+def deletes_a_parent(stage: Stage) -> None:
+    """Delete where a foreign key leads to a table that an earlier test has emptied."""
+    with opened(stage) as conn:
+        conn.execute("PRAGMA foreign_keys = ON")
+        conn.execute("DELETE FROM customers WHERE id = 1")
+        conn.execute("UPDATE customers SET id = 99 WHERE id = 2")
+        conn.rollback()
+
+
+def sets_up_in_a_module(stage: Stage) -> None:
+    """Empty a table in a fixture of wider scope."""
+    with stage.databases.wide_fixture(WideFixture("module fixture 'empty'")):
+        deletes(stage)
+
+
+def makes_it_anew(stage: Stage) -> None:
+    """Make a table that an earlier test has dropped."""
+    with opened(stage) as conn:
+        conn.execute("CREATE TABLE IF NOT EXISTS orders(id, customer, total)")
+        assert conn.execute(READ).fetchall() == []
+        conn.execute("DROP TABLE orders")
+        with contextlib.suppress(sqlite3.OperationalError):
+            conn.execute(READ)
+
+
+ANYWHERE: list[Callable[[Stage], None]] = [
+    removes_by_script,
+    removes_one_by_one,
+    removes_on_another_thread,
+    removes_by_backup,
+    removes_on_a_loop,
+    removes_by_orm,
+    rolls_back,
+    fails_and_rolls_back,
+    uses_temporary_tables,
+    attaches_memory,
+    uses_savepoints,
+    reads_only,
+    uses_two_databases,
+    migrates_another_database,
+    migrates_a_file,
+    restores_another_database,
+    holds_a_cursor_in_a_generator,
+    breaks_out_of_a_loop,
+    pools,
+    uses_an_async_engine,
+    nests_by_orm,
+    reads_what_is_empty,
+    retries,
+    retries_on_another_connection,
+    waits_for_a_lock,
+    drops_and_asks,
+    mistypes,
+    rolls_back_on_farm_db,
+    sets_callbacks,
+    starts_threads,
+    runs_a_program,
+    backs_up,
+    writes_in_autocommit,
+    vacuums,
+    resets,
+]
+
+CASES = [
+    *(
+        Case(f"removes-{name}-{policy}", (), removes(*statements), policy=policy)
+        for name, statements in REMOVALS.items()
+        for policy in (ResetPolicy.TEST, ResetPolicy.MODULE)
+    ),
+    *(
+        Case(f"{program.__name__}-{policy}-{ring}", (), program, policy=policy, ring=ring)
+        for program in ANYWHERE
+        for policy, ring in (
+            (ResetPolicy.TEST, RingKind.SHARED_CACHE),
+            (ResetPolicy.MODULE, RingKind.SHARED_CACHE),
+            (ResetPolicy.SESSION, RingKind.MEMDB),
+        )
+    ),
+    Case("attaches_the_ring", (), attaches_the_ring),
+    Case("copies_to_a_file", (), copies_to_a_file),
+    Case("reads_uncommitted", (), reads_uncommitted),
+    *(
+        Case(f"{program.__name__}-after", (), program, (deletes,), ResetPolicy.MODULE)
+        for program in (refills, fills_first, reads_other_tables, deletes_a_parent)
+    ),
+    Case("after-a-fixture", (), sql(READ), (sets_up_in_a_module,), ResetPolicy.MODULE),
+    Case("makes_it_anew", (), makes_it_anew, (drops,), ResetPolicy.MODULE),
+    Case("after-a-reset", (), sql(READ), (deletes,), ResetPolicy.TEST),
+]

@@ -1,0 +1,277 @@
+"""What the tables of one ring hold from test to test, against their baseline.
+
+Under the policy `test` every test begins with the baseline, and there is nothing to keep here.
+Under the others, a ring is looked at after each test that committed something: which tables were
+emptied, which are gone, what was left, and by which test. Until the next reset, a later test that
+reads them reads what another one has left behind.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from snapfarm_worker.ring import Ring, RingKind
+from snapfarm_worker.snapshot import Manifest, quoted, schema_digest
+from snapfarm_worker.statements import Removals
+
+#: Rows up to which a table's content is compared, not only their number.
+_COMPARED = 2_000
+#: Bytes of a database whose rows are counted again once it is restored.
+_COUNTED = 32 << 20
+_MASK = (1 << 64) - 1
+
+
+class Residue(msgspec.Struct, frozen=True):
+    """What one test left changed: lines for people, of rows and of the schema."""
+
+    rows: tuple[str, ...] = ()
+    schema: tuple[str, ...] = ()
+
+
+class RingWatch:
+    """One ring, as the sensors know it."""
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
+        #: Whether the present test's policy leaves what tests commit to later ones.
+        self.wide = False
+        #: Whether reads of members in the ring are of interest.
+        self.suspicious = False
+        #: Whether a connection of the present test has set read_uncommitted.
+        self.uncommitted = False
+        #: What the present test has removed or made anew.
+        self.removals = Removals()
+        #: Tables that the present test wrote to.
+        self.written: set[str] = set()
+        #: By table that had rows in the baseline and has none: the test that emptied it.
+        self.emptied: dict[str, str] = {}
+        #: By table or view of the baseline that is gone: the test that removed it.
+        self.gone: dict[str, str] = {}
+        #: By table or view whose definition is another one: the test that changed it.
+        self.altered: dict[str, str] = {}
+        #: Empty, but meant so by a fixture of wider scope.
+        self._accepted: set[str] = set()
+        self._counted: tuple[Manifest, dict[str, int]] | None = None
+        self._resets = ring.resets
+        self._version: int | None = None
+        self._schema: int | None = None
+        self._objects: dict[str, str] = {}
+        self._rows: dict[str, int] = {}
+        #: Of each table that has changed since the baseline; None where it is too large.
+        self._digests: dict[str, int | None] = {}
+
+    @property
+    def baseline(self) -> Manifest:
+        """What tests begin with."""
+        return self.ring.baseline
+
+    def baseline_rows(self, table: str) -> int:
+        """Return how many rows a table has in the baseline; the name in lower case."""
+        return self._manifest_rows().get(table, 0)
+
+    def _manifest_rows(self) -> dict[str, int]:
+        manifest = self.baseline
+        if self._counted is None or self._counted[0] is not manifest:
+            rows = {name.lower(): rows for name, rows in manifest.rows.items()}
+            self._counted = (manifest, rows)
+        return self._counted[1]
+
+    # ------------------------------------------------------------ the course of tests
+
+    def begin(self, previous: str, *, wide: bool) -> None:
+        """A test begins. What was changed since the one before it ended is nobody's."""
+        self.wide = wide and self.ring.kind is not RingKind.PRIVATE
+        self.removals.clear()
+        self.written.clear()
+        self.uncommitted = False
+        if self.wide and self.ring.is_open:
+            self._look_for_resets()
+            if self._version is None:
+                self._note_versions()
+                self._objects = self._listed()
+                if self.ring.is_dirty():
+                    # What is not known to be the baseline may have been changed by anybody.
+                    self._survey("code that ran before the first test", everything=True)
+            elif self._changed():
+                self._survey(f"code that ran between tests, after {previous}", everything=True)
+        self.suspicious = bool(self.wide and self.emptied)
+
+    def residue(self, test: str) -> Residue:
+        """Return what the test has left since it began, or since this was asked."""
+        if not self.wide or not self.ring.is_open:
+            return Residue()
+        self._look_for_resets()
+        if not self._changed():
+            return Residue()
+        return self._survey(test, everything=False)
+
+    def accept(self) -> None:
+        """Take what there is now as meant so: a fixture of wider scope has done it."""
+        if not self.wide or not self.ring.is_open:
+            return
+        self._look_for_resets()
+        if self._changed():
+            self._survey("", everything=True)
+            self._accepted |= self.emptied.keys()
+            self.emptied.clear()
+            self.gone.clear()
+            self.altered.clear()
+
+    def _look_for_resets(self) -> None:
+        """Forget what was left before the last reset."""
+        if self._resets == self.ring.resets:
+            return
+        self._resets = self.ring.resets
+        self.emptied.clear()
+        self.gone.clear()
+        self.altered.clear()
+        self._accepted.clear()
+        self._rows.clear()
+        self._digests.clear()
+        self._version = self._schema = None
+        self._objects = self.ring.ask_baseline(_objects) or {}
+
+    # ------------------------------------------------------------ looking
+
+    def _changed(self) -> bool:
+        version = self.ring.ask(_data_version)
+        return version is not None and version != self._version
+
+    def _note_versions(self) -> None:
+        self._version = self.ring.ask(_data_version)
+        self._schema = self.ring.schema_version()
+
+    def _listed(self) -> dict[str, str]:
+        return self.ring.ask(_objects) or {}
+
+    def _survey(self, test: str, *, everything: bool) -> Residue:
+        """Look at all tables, or at those that the test wrote to; tell what is different."""
+        before, schema = self._objects, self._schema
+        self._note_versions()
+        changes: tuple[str, ...] = ()
+        if schema != self._schema:
+            self._objects = self._listed()
+            changes = tuple(_schema_changes(before, self._objects))
+            for name, sql in self._objects.items():
+                if before.get(name, sql) != sql:
+                    self.altered.setdefault(name.partition(" ")[2], test)
+            everything = True
+        tables = {name.partition(" ")[2] for name in self._objects if name.startswith("table ")}
+        names = {name.partition(" ")[2] for name in self._objects}
+        for known in self.baseline.tables:
+            name = known.name.lower()
+            if name not in names:
+                self.gone.setdefault(name, test)
+            else:
+                self.gone.pop(name, None)
+        if not everything and self.written:
+            tables &= self.written
+        rows = tuple(
+            line for name in sorted(tables) if (line := self._table_change(name, test)) is not None
+        )
+        return Residue(rows, changes)
+
+    def _table_change(self, name: str, test: str) -> str | None:
+        now = self.ring.ask(lambda conn: _count(conn, name))
+        if now is None:
+            return None  # locked
+        golden = self.baseline_rows(name)
+        before = self._rows.get(name, golden)
+        self._rows[name] = now
+        if now:
+            self.emptied.pop(name, None)
+            self._accepted.discard(name)
+        elif golden and name not in self._accepted:
+            self.emptied.setdefault(name, test)
+        if now == before and name not in self.written:
+            return None
+        if name in self._digests:
+            earlier = self._digests[name]
+        else:
+            small = now == before <= _COMPARED
+            earlier = self.ring.ask_baseline(lambda conn: _digest(conn, name)) if small else None
+        digest = self.ring.ask(lambda conn: _digest(conn, name)) if now <= _COMPARED else None
+        self._digests[name] = digest
+        if now != before:
+            return f"{name}: {before} -> {now} rows ({now - before:+d})"
+        if digest is None or earlier is None or digest == earlier:
+            return None
+        return f"{name}: {now} rows, some changed"
+
+
+# ---------------------------------------------------------------- questions to the sentinel
+
+
+def differences(ring: Ring) -> tuple[str, ...]:
+    """Tell in which points a ring that was just restored is not what its manifest says."""
+    manifest = ring.manifest
+    found: list[str] = []
+
+    def compare(what: str, said: object, sql: str) -> None:
+        row = ring.ask(lambda conn: _row(conn, sql))
+        if row is not None and row[0] != said:
+            found.append(f"{what}: {row[0]} instead of {said}")
+
+    compare("user_version", manifest.user_version, "PRAGMA user_version")
+    compare("application_id", manifest.application_id, "PRAGMA application_id")
+    compare("encoding", manifest.encoding, "PRAGMA encoding")
+    compare("page size", manifest.page_size, "PRAGMA page_size")
+    objects = ring.ask(_objects)
+    if objects is not None:
+        present = {name.partition(" ")[2] for name in objects}
+        missing = [table for table in manifest.tables if table.name.lower() not in present]
+        found += [f"{table.kind} {table.name!r} is missing" for table in missing]
+        digest = ring.ask(lambda conn: schema_digest(conn.cursor()))
+        if not missing and digest is not None and digest != manifest.schema_digest:
+            found.append("the schema is another one")
+        if manifest.size <= _COUNTED:
+            for table in manifest.tables:
+                if table.kind == "table" and table.rows is not None and table not in missing:
+                    asked = f"SELECT count(*) FROM main.{quoted(table.name)}"
+                    compare(f"rows of {table.name!r}", table.rows, asked)
+    return tuple(found)
+
+
+def _row(conn: sqlite3.Connection, sql: str) -> tuple[object, ...]:
+    row: tuple[object, ...] = conn.execute(sql).fetchone()
+    return row
+
+
+def _data_version(conn: sqlite3.Connection) -> int:
+    return int(str(_row(conn, "PRAGMA data_version")[0]))
+
+
+def _count(conn: sqlite3.Connection, table: str) -> int:
+    return int(str(_row(conn, f"SELECT count(*) FROM main.{quoted(table)}")[0]))
+
+
+def _digest(conn: sqlite3.Connection, table: str) -> int:
+    """Return a number that is the same for the same rows in any order, in this process."""
+    columns = [
+        quoted(str(name))
+        for (name,) in conn.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,))
+    ]
+    # As SQL literals, so that text which is no UTF-8 is no trouble.
+    shown = ", ".join(f"quote({column})" for column in columns)
+    total = 0
+    for row in conn.execute(f"SELECT {shown} FROM main.{quoted(table)}"):
+        total += hash(row)
+    return total & _MASK
+
+
+def _objects(conn: sqlite3.Connection) -> dict[str, str]:
+    """Return the definition of each object of the schema by type and name, in lower case."""
+    listed = conn.execute(
+        "SELECT type || ' ' || lower(name), coalesce(sql, '') FROM main.sqlite_schema "
+        "WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+    )
+    return {str(name): str(sql) for name, sql in listed}
+
+
+def _schema_changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    changes = [f"new {name}" for name in now if name not in before]
+    changes += [f"no more {name}" for name in before if name not in now]
+    changes += [f"changed {name}" for name in now if before.get(name, now[name]) != now[name]]
+    return sorted(changes)

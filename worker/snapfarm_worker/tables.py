@@ -1,0 +1,293 @@
+"""Which tables statements read, and whether what they find there can be right.
+
+    who                                        what it may not read as empty
+    a connection that left the ring            what has rows in the baseline, and it has not removed
+    a member, where tests share what they do   what an earlier test emptied, and this one has not
+
+A member of a ring that began the test with its baseline is not asked: if a table is empty there,
+something in this test has emptied it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import weakref
+from typing import TYPE_CHECKING
+
+from snapfarm_worker import sqlscript
+from snapfarm_worker.anomaly import AnomalyKind, Severity
+from snapfarm_worker.members import Member, RingConnection
+from snapfarm_worker.questions import (
+    explained,
+    has_temp,
+    is_empty,
+    lacks_column,
+    lacks_table,
+    missing_name,
+)
+from snapfarm_worker.ringkind import RingKind
+from snapfarm_worker.statements import (
+    NOTHING,
+    Facts,
+    Recording,
+    Word,
+    named,
+    read_uncommitted,
+    word_of,
+)
+
+if TYPE_CHECKING:
+    from snapfarm_worker.findings import Findings
+    from snapfarm_worker.inventory import RingWatch
+    from snapfarm_worker.layers import Layer
+    from snapfarm_worker.transactions import Transactions
+
+_MEMO_LIMIT = 1000
+
+
+class Tables:
+    """Looks at what statements read and remove."""
+
+    def __init__(self, findings: Findings, transactions: Transactions) -> None:
+        self._findings = findings
+        self._transactions = transactions
+        #: The columns of each table of a baseline.
+        self._columns: weakref.WeakKeyDictionary[Layer, dict[str, frozenset[str]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        #: Number of each ring's schema when the test began.
+        self._schema_versions: dict[str, int | None] = {}
+
+    def begin(self, watch: RingWatch) -> None:
+        """A test begins."""
+        self._schema_versions[watch.ring.database] = watch.ring.schema_version()
+        for member in watch.ring.members():
+            member.notes.removals.clear()
+            if member.notes.authorized and member.notes.recording.anything:
+                member.notes.recording = Recording()
+
+    def authorize(self, conn: RingConnection, member: Member) -> None:
+        """Set our authorizer, which also asks the user's."""
+        theirs = member.authorizer
+        notes = member.notes
+
+        def authorizer(
+            action: int, first: str | None, second: str | None, schema: str | None, by: str | None
+        ) -> int:
+            notes.recording.note(action, first, second, schema, by)
+            if theirs is None or member.quiet:
+                return sqlite3.SQLITE_OK
+            return theirs(action, first, second, schema, by)
+
+        sqlite3.Connection.set_authorizer(conn, authorizer)
+        notes.authorized = True
+
+    # ------------------------------------------------------------ what succeeded
+
+    def executed(
+        self, watch: RingWatch, conn: RingConnection, member: Member, sql: str, word: Word
+    ) -> None:
+        """Look at a statement of a connection that is of interest."""
+        notes = member.notes
+        if word is Word.OTHER:
+            self._note_uncommitted(watch, member, sql)
+        if not (member.left or watch.wide or watch.uncommitted):
+            return
+        if word is Word.READ and not (watch.suspicious or notes.suspicious):
+            if notes.authorized:
+                self._facts(conn, member, sql, word)
+            return
+        facts = self._facts(conn, member, sql, word)
+        if member.left:
+            notes.removals.take(facts, sql)
+        else:
+            watch.removals.take(facts, sql)
+            watch.written |= facts.writes
+        if facts.reads or facts.unsure:
+            self._check_reads(watch, conn, member, sql, facts)
+
+    def _note_uncommitted(self, watch: RingWatch, member: Member, sql: str) -> None:
+        chosen = read_uncommitted(sql)
+        if chosen is not None and watch.ring.kind is RingKind.SHARED_CACHE:
+            member.notes.uncommitted = member.notes.suspicious = chosen
+            watch.uncommitted = watch.uncommitted or chosen
+
+    def _facts(self, conn: RingConnection, member: Member, sql: str, word: Word) -> Facts:
+        """Return what a statement does, which SQLite tells when it prepares it only."""
+        notes = member.notes
+        if notes.recording.anything:
+            facts = notes.recording.facts()
+            notes.recording = Recording()
+        else:
+            known = notes.memo.get(sql)
+            if known is not None:
+                return known
+            if not notes.authorized:
+                self.authorize(conn, member)
+            facts = _explained(conn, sql, word)
+        if len(notes.memo) >= _MEMO_LIMIT:
+            notes.memo.clear()
+        notes.memo[sql] = facts
+        return facts
+
+    def _check_reads(
+        self, watch: RingWatch, conn: RingConnection, member: Member, sql: str, facts: Facts
+    ) -> None:
+        tables = facts.reads | facts.unsure
+        if member.notes.uncommitted and not member.left:
+            self._check_dirty(watch, conn, member, sql, tables)
+        removals = member.notes.removals if member.left else watch.removals
+        for table in tables - removals.tables:
+            rows = watch.baseline_rows(table)
+            if not rows or (not member.left and table not in watch.emptied):
+                continue
+            if (table in facts.unsure and has_temp(conn, table)) or not is_empty(conn, table):
+                continue
+            polluter = "" if member.left else watch.emptied[table]
+            by = f"; {polluter} emptied it" if polluter else ""
+            self._findings.add(
+                AnomalyKind.EMPTY_TABLE_READ,
+                Severity.ERROR,
+                watch.ring.database,
+                f"table {table!r} was read, and is empty here; the golden database has {rows} rows "
+                f"in it{by}",
+                same=(member, table),
+                sql=sql,
+                table=table,
+                evidence=(f"the reader is a connection {member.where}",),
+                polluter=polluter,
+            )
+
+    def _check_dirty(
+        self,
+        watch: RingWatch,
+        conn: RingConnection,
+        member: Member,
+        sql: str,
+        tables: frozenset[str],
+    ) -> None:
+        for other in watch.ring.members():
+            if other is member or not other.notes.unsaved or other.left:
+                continue
+            for changing in list(other.notes.unsaved):
+                # The writer's own connection can only be asked by its own thread.
+                written = self._other_facts(conn, member, changing).writes
+                for table in written & tables:
+                    self._transactions.read_dirty(member, sql, table, other)
+
+    def _other_facts(self, conn: RingConnection, member: Member, sql: str) -> Facts:
+        known = member.notes.memo.get(sql)
+        if known is None:
+            known = member.notes.memo[sql] = _explained(conn, sql, Word.SCRIPT)
+        return known
+
+    # ------------------------------------------------------------ what failed
+
+    def failed(self, watch: RingWatch, member: Member, sql: str) -> None:
+        """A statement failed: what a script removed until then, this test has removed."""
+        notes = member.notes
+        if notes.recording.anything:
+            removals = notes.removals if member.left else watch.removals
+            removals.take(notes.recording.facts(), sql)
+            notes.recording = Recording()
+
+    def missing(
+        self, watch: RingWatch, conn: RingConnection, member: Member, sql: str, message: str
+    ) -> None:
+        """Look at what SQLite says is missing."""
+        names = missing_name(message)
+        if names is None:
+            return
+        table, column = names
+        ring = watch.ring
+        if not column:
+            known = table.lower() in {t.name.lower() for t in watch.baseline.tables}
+            missing = known and lacks_table(conn, table)
+        else:
+            # Without a table in the message, one of the statement's has to lack the column here.
+            golden = self._golden_columns(watch)
+            tables = (
+                [table] if table else [name for name in golden if not sql or name in sql.lower()]
+            )
+            having = [t for t in tables if column.lower() in golden.get(t.lower(), ())]
+            table = next((t for t in having if lacks_column(conn, t, column)), "")
+            missing = table != ""
+        if not missing or not self._is_foreign_change(watch, conn, member, table.lower()):
+            return
+        if fate := ring.fate():
+            report_vanished(self._findings, ring.database, fate, sql=sql, table=table)
+            return
+        what = f"column {column!r} of table {table!r}" if column else f"table {table!r}"
+        polluters = watch.altered if column else watch.gone
+        polluter = "" if member.left else polluters.get(table.lower(), "")
+        by = f"; {polluter} removed it" if polluter else ""
+        self._findings.add(
+            AnomalyKind.MISSING_TABLE,
+            Severity.ERROR,
+            ring.database,
+            f"{what} is missing here; the golden database has it{by}",
+            same=(member, table, column),
+            sql=sql,
+            table=table,
+            evidence=(f"asked by a connection {member.where}",),
+            polluter=polluter,
+        )
+
+    def _is_foreign_change(
+        self, watch: RingWatch, conn: RingConnection, member: Member, table: str
+    ) -> bool:
+        """Tell whether it was surely not this test that removed a table from what it sees."""
+        if member.left:
+            return table not in member.notes.removals.tables
+        if watch.ring.kind is RingKind.PRIVATE:
+            return False
+        if table in watch.gone or table in watch.altered:
+            return table not in watch.removals.tables
+        if watch.ring.fate():
+            return True
+        if conn.in_transaction:
+            return False
+        before = self._schema_versions.get(watch.ring.database)
+        return before is not None and before == watch.ring.schema_version()
+
+    def _golden_columns(self, watch: RingWatch) -> dict[str, frozenset[str]]:
+        top = watch.ring.layers.top
+        if (known := self._columns.get(top)) is None:
+            known = self._columns[top] = watch.ring.baseline_columns()
+        return known
+
+
+def report_vanished(
+    findings: Findings, database: str, fate: str, *, sql: str = "", table: str = ""
+) -> None:
+    """Report that the database of a ring is gone."""
+    findings.add(
+        AnomalyKind.RING_VANISHED,
+        Severity.ERROR,
+        database,
+        f"{fate}: the database goes with its last connection, and a new one of its name is empty",
+        sql=sql,
+        table=table,
+    )
+
+
+def _explained(conn: RingConnection, sql: str, word: Word) -> Facts:
+    if word is Word.READ or word is Word.WRITE:
+        return explained(conn, sql)
+    if word is Word.SCHEMA:
+        return named(sql)  # it has been executed, and can't be prepared again
+    if word is not Word.SCRIPT:
+        return NOTHING
+    each = [
+        _explained(conn, statement.sql, word_of(statement.sql))
+        for statement in sqlscript.split(sql)
+    ]
+    return Facts(
+        frozenset().union(*(facts.reads for facts in each)),
+        frozenset().union(*(facts.unsure for facts in each)),
+        frozenset().union(*(facts.writes for facts in each)),
+        frozenset().union(*(facts.fills for facts in each)),
+        frozenset().union(*(facts.removes for facts in each)),
+        frozenset().union(*(facts.sweeps for facts in each)),
+        frozenset().union(*(facts.creates for facts in each)),
+    )
