@@ -35,7 +35,16 @@ def source_parts(module: str, root: Path, search: Sequence[str]) -> Mapping[str,
 
 def file_parts(paths: Iterable[Path], root: Path, search: Sequence[str]) -> Mapping[str, str]:
     """Return the same for source files that are run by their paths, as no module of a package."""
+    return walk_parts((), paths, root, search)
+
+
+def walk_parts(
+    modules: Iterable[str], paths: Iterable[Path], root: Path, search: Sequence[str]
+) -> dict[str, str]:
+    """Return the parts of modules and of source files together, each looked at once."""
     walk = _Walk(root, search)
+    for name in modules:
+        walk.follow(name)
     for path in paths:
         walk.parts[f"module {shown(path, root)}"] = file_hash(path)
         for name in _imports(path, ""):
