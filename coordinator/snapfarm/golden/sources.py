@@ -21,6 +21,9 @@ from pathlib import Path
 
 from snapfarm.golden.hashing import file_hash, shown
 
+#: Our own packages, whose version is a part of every fingerprint.
+_OURS = frozenset({"snapfarm", "snapfarm_worker"})
+
 _INSTALLED = frozenset(
     Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")
 )
@@ -87,6 +90,8 @@ class _Walk:
         if package:
             yield package
         top = module.partition(".")[0]
+        if top in _OURS:
+            return
         spec = self.find(module)
         if spec is None:
             # `from package import name` guesses that the name may be a module; only a top-level
