@@ -89,19 +89,22 @@ def tests(databases: Databases, ring: Ring) -> None:
         databases.begin_test("t")
 
 
-#: The rows of the table; where there is a limit, it is for one statement.
+_NEW, _NEW_MODULE = "SELECT, prepared anew", "SELECT, prepared anew, module"
+
+#: The rows of the table.
 WORKS: dict[str, tuple[Work, ResetPolicy]] = {
     "SELECT": (reads, ResetPolicy.TEST),
     "SELECT, cursor": (reads_with_a_cursor, ResetPolicy.TEST),
     "INSERT": (inserts, ResetPolicy.TEST),
-    "SELECT, prepared anew": (prepares, ResetPolicy.TEST),
+    _NEW: (prepares, ResetPolicy.TEST),
     "SELECT, module": (reads, ResetPolicy.MODULE),
     "INSERT, module": (inserts, ResetPolicy.MODULE),
-    "SELECT, prepared anew, module": (prepares, ResetPolicy.MODULE),
+    _NEW_MODULE: (prepares, ResetPolicy.MODULE),
     "connect and close": (connects, ResetPolicy.TEST),
     "around a test": (tests, ResetPolicy.TEST),
 }
-_NO_STATEMENTS = ("connect and close", "around a test")
+#: The promise is for statements that are executed again, as programs do.
+_NOT_PROMISED = (_NEW, _NEW_MODULE, "connect and close", "around a test")
 
 
 @contextlib.contextmanager
@@ -133,7 +136,7 @@ def run(options: Options) -> Result:
         table = Table("statements", "Sensors per statement", _STATEMENT_NOTE, columns, {})
         for row, (work, policy) in WORKS.items():
             _measure(options, table, row, work, policy)
-            if row not in _NO_STATEMENTS:
+            if row not in _NOT_PROMISED:
                 bars += _added(table, row)
         tables += (table,)
     if options.wants(f"{NAME}/suite"):

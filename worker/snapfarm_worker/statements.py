@@ -110,7 +110,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 NOTHING = Facts()
 
-_NAME = r"""(?:"(?:[^"]|"")+"|\[[^\]]+\]|`[^`]+`|\w+)"""
+_NAME = r"""(?:"(?:[^"]|"")+"|\[[^\]]+\]|`[^`]+`|\w++)"""
 _SCHEMA_CHANGE = re.compile(
     rf"\s*(DROP|ALTER|CREATE)\s+(?:VIRTUAL\s+)?(?:TABLE|VIEW)\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?"
     rf"(?:main\s*\.\s*)?({_NAME})(?!\s*\.)",
