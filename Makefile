@@ -70,8 +70,8 @@ bench: setup  ## benchmarks side by side with their peers: minutes
 	  echo "make: not all peers can be installed; the benchmarks do without them" >&2
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
 
-samples: setup  ## sample projects: plain, xdist, all modes of the farm, shuffled: minutes
-	$(BIN)/farm run -n 2 tests/samples/test_same_outcomes.py
+samples: setup  ## sample projects: plain, xdist, all modes of the farm, shuffled; Django: minutes
+	$(BIN)/farm run -n 2 tests/samples/test_*.py
 
 real: setup  ## suites that nobody here wrote; downloads them
 	$(BIN)/python -m pytest tests/real

@@ -22,8 +22,10 @@ from typing import Annotated, Literal, cast, get_type_hints
 import msgspec
 
 from snapfarm.config_alembic import AlembicConfig, alembic_config
+from snapfarm.config_django import DjangoConfig, DjangoGolden, django_config
 from snapfarm.config_values import (
     NotEmpty,
+    Seconds,
     absolute,
     checked,
     did_you_mean,
@@ -41,7 +43,6 @@ StartMethod = Literal["spawn", "forkserver", "fork"]
 
 AnomalyAction = Literal["ignore", "report", "fail"]
 
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
@@ -73,6 +74,8 @@ class GoldenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ring: RingKind | None = None
     #: When a ring goes back to the golden state; None takes the farm's.
     reset: ResetPolicy | None = None
+    #: Made of an alias of a Django project; no file says this, the project's settings do.
+    django: DjangoGolden | None = None
 
 
 class LayerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +136,8 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     anomalies: Literal["report", "fail"] = "report"
     #: What becomes of anomalies of some kinds, whatever `anomalies` says.
     anomaly_kinds: dict[AnomalyKind, AnomalyAction] = {}
+    #: Whether the databases of a Django project are golden ones, and how.
+    django: DjangoConfig = DjangoConfig()
     #: The golden databases, in the order in which the file declares them.
     golden: tuple[GoldenConfig, ...] = ()
     #: Layers on top of them, as the file declares them; `declared_layers` adds those of modules.
@@ -156,10 +161,13 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 FARM_KEYS = tuple(
     name
     for name in FarmConfig.__struct_fields__
-    if name not in {"root", "source", "golden", "layers", "layer_modules", "anomaly_kinds"}
+    if name
+    not in {"root", "source", "golden", "layers", "layer_modules", "anomaly_kinds", "django"}
 )
 #: Keys of the table of one golden database.
-GOLDEN_KEYS = tuple(name for name in GoldenConfig.__struct_fields__ if name != "name")
+GOLDEN_KEYS = tuple(
+    name for name in GoldenConfig.__struct_fields__ if name not in {"name", "django"}
+)
 
 #: Keys of the table of one layer.
 LAYER_KEYS = tuple(name for name in LayerConfig.__struct_fields__ if name not in {"name", "where"})
@@ -193,6 +201,10 @@ def load_config(
     if source is not None:
         values = _read_table(source, table, prefix)
     values |= _read_variables(environ)
+    if environ.get("FARM_DJANGO"):
+        asked = django_config("variable FARM_DJANGO", environ["FARM_DJANGO"], Path.cwd())
+        found = values.get("django", DjangoConfig())
+        values["django"] = msgspec.structs.replace(cast("DjangoConfig", found), use=asked.use)
     values |= _read_overrides(overrides or {})
     fields = {"root": root, "source": source, **values}
     return FarmConfig(**fields)  # type: ignore[arg-type]  # `checked` saw each value
@@ -369,15 +381,17 @@ def _declares_farm(pyproject: Path) -> bool:
 
 
 def _read_table(source: Path, table: Mapping[str, object], prefix: str) -> dict[str, object]:
-    known = (*FARM_KEYS, "golden", "layers", "layer_modules", "anomaly_kinds")
+    known = (*FARM_KEYS, "django", "golden", "layers", "layer_modules", "anomaly_kinds")
     values: dict[str, object] = {}
     for key, value in table.items():
         if key not in known:
             raise ConfigError(
                 f"{source}: {key_path(prefix, key)}: unknown key{did_you_mean(key, known)}"
             )
-        if key not in {"golden", "layers", "anomaly_kinds"}:
-            where = f"{source}: {key_path(prefix, key)}"
+        where = f"{source}: {key_path(prefix, key)}"
+        if key == "django":
+            values[key] = django_config(where, value, source.parent)
+        elif key not in {"golden", "layers", "anomaly_kinds"}:
             value = checked(where, value, _FARM_TYPES[key])
             values[key] = _located(where, key, value, source.parent)
     golden, where = _tables(source, table, key_path(prefix, "golden"))

@@ -142,7 +142,10 @@ def _with_our_flags(message: str) -> str:
 
 def _is_configured(root: Path) -> bool:
     """Whether a project says anything of a farm; quick, since every pytest run comes here."""
-    if os.environ.get("FARM_CONFIG") or (root / "farm.toml").exists():
+    if (
+        any(os.environ.get(name) for name in ("FARM_CONFIG", "FARM_DJANGO"))
+        or (root / "farm.toml").exists()
+    ):
         return True
     try:
         text = (root / "pyproject.toml").read_text(encoding="utf-8", errors="replace")

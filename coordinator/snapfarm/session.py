@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from snapfarm import overruns
+from snapfarm import databases, overruns
 from snapfarm.blueprint import Blueprint
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
@@ -129,17 +129,15 @@ class FarmSession:
         self._serve_databases(self._hub)
 
     def _serve_databases(self, hub: Hub) -> None:
-        if not (self._settings.golden or self._settings.layers):
-            hub.serve(Broadcast(self._settings.chunk_size), ())
-            return
-        from snapfarm import serving  # a farm without databases does without it
-
-        served = serving.serve(
+        served = databases.served(
+            self._config,
             self._settings,
-            rebuild=bool(self._config.getoption("rebuild_golden", None)),
             scratch=None if self._folder is None else self._folder.path,
             say=self._teller.say,
         )
+        if served is None:
+            hub.serve(Broadcast(self._settings.chunk_size), ())
+            return
         self._goldens = served.goldens
         for result in (*served.goldens, *served.layer_results):
             self._recorder.golden(result)

@@ -175,7 +175,7 @@ def _suite(options: Options) -> tuple[tuple[Table, ...], tuple[Bar, ...]]:
     )
     table = Table("suite", f"Sensors in {count} database tests", _SUITE_NOTE, columns, {})
     row = f"farm -n {_WORKERS}"
-    with suites.scratch_suite() as folder:
+    with suites.new_suite() as folder:
         sample_suites.write_database(folder, count, 10)
         (folder / "tmp").mkdir()
         for number in range(options.rounds_of(9, 1) + 1):

@@ -8,10 +8,8 @@ after the last finalizer.
 from __future__ import annotations
 
 import functools
-import logging
 import sqlite3
 import sys
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +23,7 @@ from snapfarm_worker.marks import MARKER, FarmMark, MarkError, allowed_kinds, re
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.snapshot import Manifest
 from snapfarm_worker.threads import DEFAULT_TIMEOUT, run_threads
+from snapfarm_worker.warning import warn
 from snapfarm_worker.widefixtures import WideFixture
 from snapfarm_worker.wire import RingReset
 
@@ -225,7 +224,7 @@ class DatabasePlugin:
     def _torn_down(self, fixture: WideFixture) -> None:
         if fixture.committed:
             for note in self.databases.end_fixture_teardown(fixture):
-                _warn(note)
+                warn(note)
 
     def _heeded(self, item: pytest.Item, found: Iterable[Anomaly]) -> list[Anomaly]:
         """Return those of an item's anomalies that are not to be ignored."""
@@ -238,7 +237,7 @@ class DatabasePlugin:
         """End an attempt; return the anomalies for which it has to fail."""
         ended = self.databases.end_test(item.nodeid, policy, boundary)
         for note in ended.notes:
-            _warn(note)
+            warn(note)
         found = self._heeded(item, ended.anomalies) if ended.anomalies else []
         if found:
             self.anomalies += found
@@ -321,14 +320,6 @@ def _failure(anomalies: Sequence[Anomaly]) -> str:
 
 def _property(anomaly: Anomaly) -> str:
     return f"{anomaly.severity} {anomaly.kind}: {anomaly.message}"
-
-
-def _warn(note: str) -> None:
-    """Warn, also in a run that turns warnings into errors: it breaks no test."""
-    try:
-        warnings.warn(note, RuntimeWarning, stacklevel=2)
-    except Warning:
-        logging.getLogger("snapfarm").warning(note)
 
 
 def told(anomaly: Anomaly) -> str:

@@ -287,12 +287,25 @@ class Announce(Message, frozen=True, tag=True):
     chunks: int
 
 
+class DjangoOrder(msgspec.Struct, frozen=True):
+    """A database is one of a Django project: which one, and what it was made with.
+
+    `shape` as `snapfarm_worker.django_shape` has it. With `restore`, what a flush would leave empty
+    goes back to the golden state.
+    """
+
+    alias: str
+    shape: dict[str, str]
+    restore: bool
+
+
 class DatabaseOrder(msgspec.Struct, frozen=True):
     """One database that a worker shall hold in a ring."""
 
     announce: Announce
     ring: str
     reset: str
+    django: DjangoOrder | None = None
 
 
 class Welcome(Message, frozen=True, tag=True):
