@@ -61,7 +61,7 @@ class FarmSession:
         self._settings = farm_config
         self._workers = workers
         self._testrun = str(config.getoption("testrunuid", None) or uuid.uuid4().hex)
-        self._recorder = RunRecorder(workers, farm_config.dist)
+        self._recorder = RunRecorder(workers, farm_config.dist, root=str(config.rootpath))
         self._blueprint = Blueprint(config, farm_config, workers, self._testrun, sys_path)
         self._nodes = self._blueprint.nodes
         self._teller = Teller(config)
@@ -369,9 +369,9 @@ class FarmSession:
         if self._broken:
             return
         self._announce_ready(now=True)
-        if self._replay.crashed(self._nodes[died.worker], key, died, seconds):
-            self._recorder.crashed(nodeid_of(key), died, seconds)
-        else:
+        final, phase = self._replay.crashed(self._nodes[died.worker], key, died, seconds)
+        self._recorder.crashed(nodeid_of(key), died, seconds, phase, final=final)
+        if not final:
             self._recorder.notice(f"{died.worker}: {nodeid_of(key)} killed it, and runs again")
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:

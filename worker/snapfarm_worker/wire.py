@@ -51,6 +51,7 @@ import msgspec
 
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.errors import ProtocolError
+from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.snapshot import Manifest
 from snapfarm_worker.texts import readable_data
 
@@ -188,6 +189,7 @@ class ItemFinished(Message, frozen=True, tag=True):
     then: ItemStarted | None = None
     anomalies: tuple[Anomaly, ...] = ()
     resets: tuple[RingReset, ...] = ()
+    evidence: tuple[DatabaseEvidence, ...] = ()
 
 
 class ReportsLogged(Message, frozen=True, tag=True):
