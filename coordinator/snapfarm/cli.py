@@ -53,7 +53,9 @@ class FarmCommand(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        return sorted({*super().list_commands(ctx), "compare", "doctor", "golden", "init"})
+        return sorted(
+            {*super().list_commands(ctx), "compare", "diff", "doctor", "golden", "init", "report"}
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; the others bring much with them that `run` does not need."""
@@ -73,6 +75,14 @@ class FarmCommand(click.Group):
             from snapfarm.init_command import init
 
             return init
+        if cmd_name == "report":
+            from snapfarm.report_command import report
+
+            return report
+        if cmd_name == "diff":
+            from snapfarm.diff_command import diff
+
+            return diff
         return super().get_command(ctx, cmd_name)
 
 

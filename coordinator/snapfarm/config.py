@@ -23,6 +23,7 @@ import msgspec
 
 from snapfarm.config_alembic import AlembicConfig, alembic_config
 from snapfarm.config_django import DjangoConfig, DjangoGolden, django_config
+from snapfarm.config_reports import ReportsConfig, reports_config
 from snapfarm.config_values import (
     NotEmpty,
     Seconds,
@@ -130,6 +131,16 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cache_dir: NotEmpty = ".farm"
     #: File for the JSON report; None writes none.
     report: NotEmpty | None = None
+    #: Reports that are written at the end of a run.
+    reports: ReportsConfig = ReportsConfig()
+    #: Runs whose report is kept in the cache folder; 0 keeps none.
+    keep_runs: NotNegative = 20
+    #: Megabytes of databases that are kept of failed tests, the oldest removed first; 0 keeps none.
+    keep_failures: NotNegative = 200
+    #: Columns, as table.column, whose values are blanked in kept databases and in reports.
+    redact: tuple[NotEmpty, ...] = ()
+    #: Whether a run on GitHub Actions adds to the job's summary, and annotates failures.
+    github: Literal["auto", "off"] = "auto"
     #: How closely database connections are watched for anomalies.
     sensors: Literal["full", "light", "off"] = "full"
     #: Whether a test fails of which an anomaly was observed that is an error.
@@ -162,7 +173,16 @@ FARM_KEYS = tuple(
     name
     for name in FarmConfig.__struct_fields__
     if name
-    not in {"root", "source", "golden", "layers", "layer_modules", "anomaly_kinds", "django"}
+    not in {
+        "root",
+        "source",
+        "golden",
+        "reports",
+        "layers",
+        "layer_modules",
+        "anomaly_kinds",
+        "django",
+    }  # fmt: skip
 )
 #: Keys of the table of one golden database.
 GOLDEN_KEYS = tuple(
@@ -381,7 +401,8 @@ def _declares_farm(pyproject: Path) -> bool:
 
 
 def _read_table(source: Path, table: Mapping[str, object], prefix: str) -> dict[str, object]:
-    known = (*FARM_KEYS, "django", "golden", "layers", "layer_modules", "anomaly_kinds")
+    tables = ("django", "reports", "golden", "layers", "layer_modules", "anomaly_kinds")
+    known = (*FARM_KEYS, *tables)
     values: dict[str, object] = {}
     for key, value in table.items():
         if key not in known:
@@ -391,6 +412,8 @@ def _read_table(source: Path, table: Mapping[str, object], prefix: str) -> dict[
         where = f"{source}: {key_path(prefix, key)}"
         if key == "django":
             values[key] = django_config(where, value, source.parent)
+        elif key == "reports":
+            values[key] = reports_config(where, value, source.parent)
         elif key not in {"golden", "layers", "anomaly_kinds"}:
             value = checked(where, value, _FARM_TYPES[key])
             values[key] = _located(where, key, value, source.parent)
@@ -484,6 +507,10 @@ def _read_overrides(overrides: Mapping[str, object]) -> dict[str, object]:
 
 
 def _located(where: str, key: str, value: object, base: Path) -> object:
+    if key == "redact":
+        for entry in cast("tuple[str, ...]", value):
+            if not all(entry.partition(".")):
+                raise ConfigError(f"{where}: expected table.column, got {entry!r}")
     if key in _PATH_KEYS and isinstance(value, str):
         return absolute(where, value, base)
     return value

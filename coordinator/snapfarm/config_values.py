@@ -48,6 +48,8 @@ def from_text(text: str, wanted: object) -> object:
     """
     kinds = set(_plain_types(wanted))
     stripped = text.strip()
+    if get_origin(wanted) is tuple:
+        return [part.strip() for part in stripped.split(",")]
     if int in kinds and re.fullmatch(r"[+-]?\d+", stripped):
         return int(stripped)
     if float in kinds:

@@ -205,6 +205,10 @@ class RunRecorder:
                     msgspec.structs.replace(failure, path=relative(failure.path, self._root))
                     for failure in each.failures
                 ),
+                evidence=tuple(
+                    msgspec.structs.replace(kept, file=relative(kept.file, self._root))
+                    for kept in each.evidence
+                ),
             )
             for each in tries
         )

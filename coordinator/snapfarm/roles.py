@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from snapfarm.local import LocalDatabases
+    from snapfarm.report.model import RunReport
 
 #: Under this name the plugin with the fixtures is registered, in workers too.
 DATABASE_PLUGIN = "farm-databases"
@@ -238,16 +239,45 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
 
     A worker of pytest-xdist leaves it to the process that distributes, which has all results.
     """
-    path = _report_path(config)
-    if path is None or hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
         return
-    try:
-        model.write_json(recorder.close(exit_status), path)
-    except OSError as error:
-        sys.stderr.write(f"snapfarm: the report could not be written: {error}\n")
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"snapfarm: the report could not be written: {readable(told)}\n")
+    path = _report_path(config)
+    if path is not None or recorder.report.planned_workers:
+        recorder.close(exit_status)
+    if path is not None:
+        try:
+            model.write_json(recorder.report, path)
+        except OSError as error:
+            _warn(f"the report could not be written: {error}")
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            _warn(f"the report could not be written: {readable(told)}")
+    if recorder.report.planned_workers:
+        _publish(recorder.report, config)
+
+
+def _publish(report: RunReport, config: pytest.Config) -> None:
+    from snapfarm.plugin import farm_config_of
+    from snapfarm.report.publish import publish
+
+    farm_config = farm_config_of(config)
+    if farm_config is None:
+        return
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    report.seed = str(config.getoption("randomly_seed", "") or "")
+    if config.option.farm_config:
+        report.replay = ("--config", str(config.option.farm_config))
+
+    def say(line: str) -> None:
+        if reporter is not None:
+            reporter.write_line(readable(line))
+
+    for warning in publish(report, farm_config, os.environ, say):
+        _warn(warning)
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"snapfarm: {text}\n")
 
 
 def _report_path(config: pytest.Config) -> Path | None:

@@ -62,7 +62,9 @@ class FarmSession:
         self._workers = workers
         self._testrun = str(config.getoption("testrunuid", None) or uuid.uuid4().hex)
         self._recorder = RunRecorder(workers, farm_config.dist, root=str(config.rootpath))
-        self._blueprint = Blueprint(config, farm_config, workers, self._testrun, sys_path)
+        self._blueprint = Blueprint(
+            config, farm_config, workers, self._testrun, sys_path, self._recorder.report.run
+        )
         self._nodes = self._blueprint.nodes
         self._teller = Teller(config)
         self._readiness = Readiness(self._teller, workers)

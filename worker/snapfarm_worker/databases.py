@@ -158,6 +158,8 @@ class Databases:
         self._fixtures.policies = {name: self._policy(name, policy) for name in self._own}
         for ring in self._own.values():
             ring.mark()
+            for member in ring.members():
+                member.recent.clear()
         if self._sensors is not None:
             self._sensors.begin(test, lambda name: self._is_wide(name, policy))
 

@@ -75,6 +75,16 @@ class Statements(msgspec.Struct, frozen=True, kw_only=True):
     in_transaction: bool = False
 
 
+class EvidenceOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker keeps, and where. `redact`: table.column in lower case; `budget`: bytes."""
+
+    #: The folder of all runs' failures, and this run's in it.
+    folder: str
+    run: str
+    budget: int
+    redact: tuple[str, ...] = ()
+
+
 class DatabaseEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of one database of a failed attempt, as it was when that failed."""
 

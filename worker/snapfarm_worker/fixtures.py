@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from snapfarm_worker.evidence import DatabaseEvidence, EvidenceOrder
+    from snapfarm_worker.keeping import Failures
+
 _T = TypeVar("_T")
 
 SECTION = "farm anomalies"
@@ -115,8 +118,15 @@ class DatabasePlugin:
         self,
         databases: Databases,
         policy: AnomalyPolicy = AnomalyPolicy(),  # noqa: B008  # frozen
+        evidence: EvidenceOrder | None = None,
     ) -> None:
         self.databases = databases
+        self._failures: Failures | None = None
+        if evidence is not None and databases.names:
+            # Most runs of plain pytest have nothing to keep, and do without it.
+            from snapfarm_worker.keeping import Failures
+
+            self._failures = Failures(databases, evidence)
         #: What becomes of anomalies.
         self._policy = policy
         #: Everything that was observed in this session.
@@ -127,6 +137,10 @@ class DatabasePlugin:
     def take(self, nodeid: str) -> tuple[tuple[Anomaly, ...], tuple[RingReset, ...]]:
         """Return, and forget, the anomalies and resets of one item, all its attempts together."""
         return self.take_anomalies(nodeid), tuple(self._resets.pop(nodeid, ()))
+
+    def take_evidence(self, nodeid: str) -> tuple[DatabaseEvidence, ...]:
+        """Return, and forget, what was kept of the failures of one item, all attempts together."""
+        return () if self._failures is None else self._failures.take(nodeid)
 
     def take_anomalies(self, nodeid: str) -> tuple[Anomaly, ...]:
         """Return, and forget, the anomalies of one item."""
@@ -143,6 +157,8 @@ class DatabasePlugin:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin an attempt at an item."""
+        if self._failures is not None:
+            self._failures.begin(item.nodeid)
         self.databases.begin_test(item.nodeid, self._policy_of(item))
         return (yield)
 
@@ -171,6 +187,8 @@ class DatabasePlugin:
         try:
             result = yield
         except BaseException:
+            if self._failures is not None:
+                self._failures.keep(item.nodeid)
             self._end(item, policy, boundary)
             raise
         if fatal := self._end(item, policy, boundary):
@@ -185,6 +203,8 @@ class DatabasePlugin:
         report = yield
         if report.failed:
             self.databases.test_failed()
+            if self._failures is not None and report.when != "teardown":
+                self._failures.keep(item.nodeid)
         if report.when == "teardown":
             found = self._of_item.get(item.nodeid, [])
             report.user_properties += [("anomaly", _property(each)) for each in found]

@@ -17,6 +17,7 @@ import pytest
 from snapfarm_worker import junit, plain, terminal, wire
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.blackbox import BlackBox, Phase
+from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.itemqueue import ItemQueue
 from snapfarm_worker.keys import unique_keys
 from snapfarm_worker.marks import layer_key
@@ -40,6 +41,9 @@ class ItemDatabases(Protocol):
 
     def take(self, nodeid: str) -> tuple[tuple[Anomaly, ...], tuple[RingReset, ...]]:
         """Return, and forget, the anomalies and resets of one item."""
+
+    def take_evidence(self, nodeid: str) -> tuple[DatabaseEvidence, ...]:
+        """Return, and forget, what was kept of the failures of one item."""
 
 
 class ItemRunner:
@@ -228,6 +232,7 @@ class ItemRunner:
                 None if then is None else self._started_message(then),
                 anomalies,
                 resets,
+                self._databases.take_evidence(item.nodeid),
             )
         )
         return then

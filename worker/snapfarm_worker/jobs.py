@@ -14,6 +14,7 @@ from typing import TypeAlias
 import msgspec
 
 from snapfarm_worker.anomaly import AnomalyPolicy, Level
+from snapfarm_worker.evidence import EvidenceOrder
 
 #: Makes a worker write its stacks; no test framework that we know of uses it.
 STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
@@ -75,6 +76,8 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     prog: str
     environment: dict[str, str]
     anomalies: AnomalyPolicy = AnomalyPolicy()
+    #: What is kept of failures; None keeps nothing.
+    evidence: EvidenceOrder | None = None
 
 
 class TaskJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,13 +57,8 @@ class PytestRunner:
         """Run the session; what pytest refuses before it begins is told as the user's mistake."""
         os.environ.update(self._databases.environment())
         try:
-            session.run_session(
-                self._job,
-                self._link,
-                self._box,
-                DatabasePlugin(self._databases, self._job.anomalies),
-                self._framework_plugins(),
-            )
+            plugin = DatabasePlugin(self._databases, self._job.anomalies, self._job.evidence)
+            session.run_session(self._job, self._link, self._box, plugin, self._framework_plugins())
         except (pytest.UsageError, ConftestImportFailure) as error:
             self._link.send(wire.WorkerFailed("configure", _told(error), usage=True))
             return False

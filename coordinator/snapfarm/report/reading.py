@@ -50,8 +50,10 @@ def _failure(report: pytest.TestReport | pytest.CollectReport, when: str) -> Fai
     first = message.strip().split("\n", 1)[0]
     found = _EXCEPTION.match(first)
     kind = found[1] if found else ""
-    if kind:
-        first = first[len(found[0]) :] if found else first
+    if found:
+        first = first[len(found[0]) :]
+    elif first.startswith("assert "):
+        kind = "AssertionError"  # pytest leaves the name out of what it has rewritten
     if getattr(report, "farm_crash", False):
         when = "crash"
     path, line = str(getattr(crash, "path", "")), int(getattr(crash, "lineno", 0))
