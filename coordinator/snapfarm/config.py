@@ -169,20 +169,9 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 #: Keys of the farm that a file, a variable or a flag may set.
+_TABLES = ("django", "reports", "golden", "layers", "layer_modules", "anomaly_kinds")
 FARM_KEYS = tuple(
-    name
-    for name in FarmConfig.__struct_fields__
-    if name
-    not in {
-        "root",
-        "source",
-        "golden",
-        "reports",
-        "layers",
-        "layer_modules",
-        "anomaly_kinds",
-        "django",
-    }  # fmt: skip
+    name for name in FarmConfig.__struct_fields__ if name not in {"root", "source", *_TABLES}
 )
 #: Keys of the table of one golden database.
 GOLDEN_KEYS = tuple(
@@ -401,8 +390,7 @@ def _declares_farm(pyproject: Path) -> bool:
 
 
 def _read_table(source: Path, table: Mapping[str, object], prefix: str) -> dict[str, object]:
-    tables = ("django", "reports", "golden", "layers", "layer_modules", "anomaly_kinds")
-    known = (*FARM_KEYS, *tables)
+    known = (*FARM_KEYS, *_TABLES)
     values: dict[str, object] = {}
     for key, value in table.items():
         if key not in known:

@@ -1,8 +1,9 @@
 """Keeps the evidence of failed tests: each database as it was, its difference, the last statements.
 
 It is taken when a phase has failed, before fixtures are torn down and rings reset. What is not
-committed is in the copy too, where it can be seen: in a shared cache, or by the connection that
-wrote it. Nothing here fails a test: what can't be kept is a note.
+committed is in the copy too: in a shared cache anybody can see it, in a memdb the connection that
+wrote it. Of a private database, the copy has what is committed. Nothing here fails a test: what
+can't be kept is a note.
 
 Copies that hold blanked columns are made anew by `VACUUM INTO`, so that no free page holds what was
 blanked; a database in which a column can't be blanked is not kept.
@@ -166,7 +167,6 @@ def present_image(ring: Ring) -> bytes:
                 if writer is None:
                     raise
         if writer is not None:
-            # Only its own connection sees what it has written.
             return rollback_journal_image(sqlite3.Connection.serialize(writer))
         return baseline_image(ring)
 

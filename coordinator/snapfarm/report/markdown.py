@@ -19,8 +19,8 @@ _FLAKY = 20
 _ROWS = 10
 _TEXT = 4_000
 
-#: Where Markdown or HTML would begin something; `@` and `#` would name people and issues.
-_ACTIVE = re.compile(r"([\\`*_{}\[\]()#+!|~@:.-])")
+#: Where Markdown would begin something.
+_ACTIVE = re.compile(r"([\\`*_{}\[\]()+!|~])")
 
 
 def markdown(report: RunReport, limit: int = LIMIT) -> str:
@@ -143,13 +143,21 @@ def _anomaly_table(anomalies: list[Anomaly]) -> Iterator[str]:
 def _html(text: str) -> str:
     """Return text for inside of an HTML tag in Markdown: nothing in it is HTML or Markdown."""
     escaped = html.escape(" ".join(text.split())[:_TEXT])
-    return re.sub(r"[`*_\[\]@#|~\\]", lambda found: f"&#{ord(found[0])};", escaped)
+    return _silent(re.sub(r"[`*_\[\]|~\\]", lambda found: f"&#{ord(found[0])};", escaped))
 
 
 def _plain(text: str) -> str:
     """Return text that Markdown shows as it is, in one line."""
     escaped = _ACTIVE.sub(r"\\\1", " ".join(text.split())[:_TEXT])
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _silent(escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+
+def _silent(text: str) -> str:
+    """Return text that calls nobody and links to no issue: forges look for both once it is shown.
+
+    A word joiner, which nobody sees, stands after the character that they look for.
+    """
+    return re.sub(r"(?<!&)([@#])(?=\w)", "\\1\N{WORD JOINER}", text)
 
 
 def _code(text: str) -> str:

@@ -22,8 +22,9 @@
   };
   const color = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
   function time(seconds) {
-    if (seconds < 0.001) return "0 ms";
-    if (seconds < 1) return Math.round(seconds * 1000) + " ms";
+    if (seconds < 0.00005) return "0 ms";
+    if (seconds < 0.00995) return (seconds * 1000).toFixed(1) + " ms";
+    if (seconds < 0.9995) return Math.round(seconds * 1000) + " ms";
     if (seconds < 60) return seconds.toFixed(1) + " s";
     const minutes = Math.floor(Math.round(seconds) / 60);
     return minutes + " min " + String(Math.round(seconds) % 60).padStart(2, "0") + " s";
@@ -87,6 +88,12 @@
     $("list").scrollTop = 0;
     rows();
   }
+  // What differs between neighbours comes first, so that it is seen where the room ends.
+  function named(nodeid) {
+    const at = nodeid.indexOf("::");
+    if (at < 0) return [nodeid];
+    return [nodeid.slice(at + 2), el("span", { class: "quiet" }, "  " + nodeid.slice(0, at))];
+  }
   function rows() {
     const list = $("list");
     const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 5);
@@ -101,7 +108,7 @@
         title: items.nodeid[i], click: () => select(i, true),
       },
         el("span", { class: "state s-" + name }, name),
-        el("span", { class: "name mono" }, el("bdi", {}, items.nodeid[i])),
+        el("span", { class: "name mono" }, ...named(items.nodeid[i])),
         el("span", { class: "time" }, time(items.seconds[i]))));
     }
     $("spacer").replaceChildren(...made);
@@ -460,7 +467,7 @@
       const most = Math.max(...values) || 1;
       const chart = svg("svg", { viewBox: "0 0 300 90", preserveAspectRatio: "none", role: "img",
         "aria-label": title + " of " + runs.length + " runs; now " + said(values[values.length - 1]) + ", most " + said(Math.max(...values)) });
-      const width = 300 / values.length;
+      const width = Math.min(12, 300 / values.length);
       values.forEach((value, place) => {
         const high = value ? Math.max(1.5, value / most * 84) : 0;
         const bar = svg("rect", { x: (place * width).toFixed(2), y: (88 - high).toFixed(2), width: Math.max(0.6, width - (width > 3 ? 1 : 0)).toFixed(2), height: high.toFixed(2) });
@@ -487,7 +494,7 @@
       box = surface(canvas, trouble.length * CELL + 16);
       const pen = box.pen;
       left = Math.min(box.width * 0.45, 420);
-      wide = (box.width - left - 12) / data.runs.length;
+      wide = Math.min(24, (box.width - left - 12) / data.runs.length);
       const paint = { p: color("bar-passed"), f: color("bar-failed"), c: color("bar-crashed"), k: color("bar-flaky"), s: color("skipped") };
       pen.font = "11px ui-monospace, monospace";
       trouble.forEach((i, row) => {
