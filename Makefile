@@ -34,7 +34,7 @@ WORKERS := import os; print(max(2, len(os.sched_getaffinity(0)) * 3 // 2))
 
 SOURCES := coordinator worker tests demo
 
-.PHONY: help demo test lint unit tests plain bench samples real clean setup
+.PHONY: help demo test lint unit tests plain browser bench samples real clean setup
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=/path/to/python]"
@@ -61,6 +61,14 @@ tests: setup  ## all tests and documentation examples, without lint, on a farm
 
 plain: setup  ## the same on one process, so that not only the farm judges the farm
 	$(BIN)/python -m pytest
+
+# Root on a machine with apt gets what is missing; anybody else is told, and the tests are skipped.
+browser: setup  ## the page of a report in headless Chromium
+	@{ command -v chromium && command -v npm; } >/dev/null 2>&1 || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  apt-get install -y -qq --no-install-recommends chromium npm >/dev/null; } || \
+	  echo "make: Chromium or npm is missing: apt-get install chromium npm" >&2
+	$(BIN)/python -m pytest tests/browser
 
 # Peers that nothing else needs are installed here, once; what is missing is told in the tables.
 bench: setup  ## benchmarks side by side with their peers: minutes

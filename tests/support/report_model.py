@@ -88,8 +88,8 @@ def evidence(text: str) -> DatabaseEvidence:
     )
 
 
-def fixed() -> RunReport:
-    """Return a small report with all there is, always the same."""
+def fixed(value: str = "<b>Grace</b>") -> RunReport:
+    """Return a small report with all there is, always the same; rows have a value in them."""
     bad = "expected <7>, got 8"
     report = RunReport(
         run="20260102-030405-abcdef",
@@ -151,14 +151,16 @@ def fixed() -> RunReport:
     once = {"path": "tests/test_shop.py", "setup": 0.125, "call": 0.5, "teardown": 0.125}
     report.items = [
         _item("test_cart", "passed", 2.0, 0.75, **once),
-        _item("test_price", "failed", 2.75, 1.5, line=10, attempts=(_try(bad, "gw0", 2.75),)),
+        _item(
+            "test_price", "failed", 2.75, 1.5, line=10, attempts=(_try(bad, "gw0", 2.75, value),)
+        ),
         _item(
             "test_stock[a|b]",
             "passed",
             4.5,
             2.0,
             attempts=(
-                _try("database is locked", "gw0", 4.5),
+                _try("database is locked", "gw0", 4.5, value),
                 Attempt(outcome="passed", worker="gw0", began=5.5, seconds=1.0),
             ),
         ),
@@ -168,7 +170,8 @@ def fixed() -> RunReport:
             2.0,
             1.0,
             worker="gw1",
-            attempts=(_try("no such fixture", "gw1", 2.0, phase="setup", outcome="error"),) * 2,
+            attempts=(_try("no such fixture", "gw1", 2.0, value, phase="setup", outcome="error"),)
+            * 2,
         ),
         _item(
             "test_kills",
@@ -211,7 +214,13 @@ def _item(name: str, outcome: str, began: float, seconds: float, **more: object)
 
 
 def _try(
-    text: str, worker: str, began: float, *, phase: str = "call", outcome: str = "failed"
+    text: str,
+    worker: str,
+    began: float,
+    value: str,
+    *,
+    phase: str = "call",
+    outcome: str = "failed",
 ) -> Attempt:
     return Attempt(
         outcome=outcome,
@@ -220,7 +229,7 @@ def _try(
         seconds=0.75,
         failures=(failure(text, phase=phase),),
         output=(Output(title="Captured stderr call", text="a <warning>"),),
-        evidence=(evidence("<b>Grace</b>"),) if phase == "call" else (),
+        evidence=(evidence(value),) if phase == "call" else (),
     )
 
 
@@ -287,7 +296,7 @@ def large(tests: int, runs: int, *, workers: int = 8, seed: int = 1) -> RunRepor
         state = letters[-1]
         tries: tuple[Attempt, ...] = ()
         if state != "p":
-            tries = (_try("it is not so", f"gw{lane}", clock[lane]),)
+            tries = (_try("it is not so", f"gw{lane}", clock[lane], "Grace"),)
         if state == "k":
             tries += (Attempt(outcome="passed", worker=f"gw{lane}"),)
         report.items.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -24,7 +25,11 @@ from support.report_model import HOSTILE, fixed, hostile, large
 FILES = Path(__file__).parent / "reports"
 SCHEMA = Path(model.__file__).with_name("report.schema.json")
 XSD = Path(__file__).parent.parent / "support" / "junit.xsd"
-MODELS = {"fixed": fixed, "hostile": hostile, "large": lambda: large(60, 5)}
+MODELS: dict[str, Callable[[], model.RunReport]] = {
+    "fixed": fixed,
+    "hostile": hostile,
+    "large": lambda: large(60, 5),
+}
 
 ENDINGS = {
     "text": "txt", "json": "json", "junit": "xml", "markdown": "md", "gitlab": "gitlab.json",

@@ -40,9 +40,7 @@
   if (!themes.includes(theme)) theme = "auto";
   function applyTheme() {
     root.dataset.theme = theme === "auto" ? (system.matches ? "dark" : "light") : theme;
-    const said = { auto: "as the system", light: "light", dark: "dark" }[theme];
-    $("theme").textContent = theme[0].toUpperCase() + theme.slice(1);
-    $("theme").setAttribute("aria-label", "Colours: " + said);
+    $("theme").textContent = "Colours: " + theme;
     redraw();
   }
   $("theme").addEventListener("click", () => {
@@ -209,7 +207,7 @@
       el("h4", {}, table.table + ": " + (table.error || said)),
       table.rows.length ? el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Rows of " + table.table },
         el("table", { class: "rows" },
-          el("thead", {}, el("tr", {}, el("th", { scope: "col" }, el("span", { class: "quiet" }, "")),
+          el("thead", {}, el("tr", {}, el("td", {}),
             ...table.columns.map((column) => el("th", { scope: "col" }, column)))), body)) : null,
       left > 0 ? el("p", { class: "quiet small" }, "… and " + left + " more rows") : null,
     ];
