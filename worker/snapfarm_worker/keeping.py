@@ -54,7 +54,7 @@ class Failures:
         self._attempts[nodeid] = self._attempts.get(nodeid, -1) + 1
 
     def keep(self, nodeid: str) -> None:
-        """Keep what there is to see of an attempt that has just failed; the first failure counts."""
+        """Keep what there is to see of an attempt that has just failed for the first time."""
         kept, attempt = self._kept.setdefault(nodeid, []), self._attempts.get(nodeid, 0)
         if not any(each.attempt == attempt for each in kept):
             rings = [self._databases.get(name) for name in self._databases.names]
