@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from snapfarm import hookspecs, xdist_names
@@ -17,6 +18,7 @@ from snapfarm.config import FarmConfig, load_config
 from snapfarm.errors import UserError
 from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
+from snapfarm_worker.evidence import without_literals
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.session import is_worker_session
 from snapfarm_worker.texts import readable
@@ -244,6 +246,8 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
     path = _report_path(config)
     if path is not None or recorder.report.planned_workers:
         recorder.close(exit_status)
+    if recorder.report.planned_workers:
+        _blank(recorder.report, config)
     if path is not None:
         try:
             model.write_json(recorder.report, path)
@@ -254,6 +258,19 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
             _warn(f"the report could not be written: {readable(told)}")
     if recorder.report.planned_workers:
         _publish(recorder.report, config)
+
+
+def _blank(report: RunReport, config: pytest.Config) -> None:
+    """Blank in anomalies what is blanked in the evidence of failures."""
+    from snapfarm.plugin import farm_config_of
+
+    farm_config = farm_config_of(config)
+    if farm_config is not None and farm_config.redact:
+        redact = [name.lower() for name in farm_config.redact]
+        report.anomalies = [
+            msgspec.structs.replace(each, sql=without_literals(each.sql, redact))
+            for each in report.anomalies
+        ]
 
 
 def _publish(report: RunReport, config: pytest.Config) -> None:

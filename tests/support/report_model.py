@@ -125,6 +125,8 @@ def fixed(value: str = "<b>Grace</b>") -> RunReport:
                 sql="UPDATE price SET cents = 1 WHERE name = '<b>'",
                 stack=("shop.py:3 in connect",),
                 count=2,
+                evidence=("rows before: 3", "rows now: 4"),
+                polluter="tests/test_shop.py::test_cart",
             ),
             Anomaly(
                 kind=AnomalyKind.LEAKED_CONNECTION,
@@ -267,6 +269,8 @@ def hostile() -> RunReport:
                 message=text,
                 sql=text,
                 stack=(text,),
+                evidence=(text,),
+                polluter=text,
             )
         )
         report.notices.append(text)

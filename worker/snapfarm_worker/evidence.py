@@ -5,12 +5,25 @@ Only the forms; `rowdiff` finds the differences, `keeping` takes the evidence.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import Literal, TypeAlias
 
 import msgspec
 
 #: A value of a row as reports show it: a blob as text x'…', cut like a long text.
 Cell: TypeAlias = int | float | str | None
+
+
+def without_literals(sql: str, redact: Collection[str]) -> str:
+    """Return a statement, its text literals blanked where it names a table with blanked columns.
+
+    `redact` has table.column in lower case.
+    """
+    lower = sql.lower()
+    if any(name.partition(".")[0] in lower for name in redact):
+        return re.sub(r"'(?:[^']|'')*'?", "'…'", sql)
+    return sql
 
 
 class RowDiff(msgspec.Struct, frozen=True):

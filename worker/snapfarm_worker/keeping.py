@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING
 
 from snapfarm_worker.blockers import writing_here
 from snapfarm_worker.errors import RingError
-from snapfarm_worker.evidence import DatabaseDiff, DatabaseEvidence, EvidenceOrder, Statements
+from snapfarm_worker.evidence import (
+    DatabaseDiff,
+    DatabaseEvidence,
+    EvidenceOrder,
+    Statements,
+    without_literals,
+)
 from snapfarm_worker.ringkind import RingKind
 from snapfarm_worker.rowdiff import attached, compare
 from snapfarm_worker.snapshot import quoted, rollback_journal_image
@@ -120,13 +126,8 @@ class Keeper:
         ]
 
     def _blanked(self, sql: str) -> str:
-        """Return a statement without its literals where it names a table with blanked columns."""
         sql = sql if len(sql) <= _SQL else sql[:_SQL] + "…"
-        tables = {name.partition(".")[0] for name in self._order.redact}
-        lower = sql.lower()
-        if any(table in lower for table in tables):
-            return re.sub(r"'(?:[^']|'')*'?", "'…'", sql)
-        return sql
+        return without_literals(sql, self._order.redact)
 
     def _save(self, image: bytes, database: str, test: str, attempt: int) -> tuple[str, str]:
         """Write a copy; return its file, or "" and why there is none."""

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterator
 
-from snapfarm.report import summary
+from snapfarm.report import summary, terminal
 from snapfarm.report.model import ItemLine, RunReport, replay_command
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.evidence import Cell, DatabaseDiff
@@ -39,8 +39,11 @@ def markdown(report: RunReport, limit: int = LIMIT) -> str:
 
 
 def _blocks(report: RunReport) -> Iterator[str]:
-    title = "Worker pool" if report.tasks is not None else "Test run"
-    yield f"### {title}: {summary.count_line(report)}\n"
+    if report.tasks is not None:
+        yield f"### Worker pool: {report.tasks.done} of {report.tasks.submitted} tasks done\n"
+        yield "\n".join(_fence("\n".join(terminal.pool_lines(report)), ""))
+        return
+    yield f"### Test run: {summary.count_line(report)}\n"
     yield _figures(report)
     anomalies = summary.anomalies_of(report)
     bad = summary.failed(report)
@@ -87,6 +90,8 @@ def _item(report: RunReport, item: ItemLine, anomalies: list[Anomaly]) -> str:
     explained = summary.explanation(anomalies)
     if explained is not None:
         lines += [f"**{explained.kind}**: {_plain(explained.message)}", ""]
+        if explained.polluter:
+            lines += [f"Left by {_code(explained.polluter)}", ""]
         lines += [f"→ {_plain(explained.remedy)}", ""]
     for failure in summary.failures(item):
         lines += [*_fence(failure.text[-_TEXT:], ""), ""]

@@ -262,7 +262,9 @@
       const each = shown.anomaly;
       parts.push(el("h4", {}, el("span", { class: each.severity }, each.kind), each.count > 1 ? " (" + each.count + " times)" : ""),
         el("p", { class: "small" }, each.message), el("p", { class: "small quiet" }, "What to do: " + shown.remedy));
+      if (each.polluter) parts.push(el("p", { class: "small" }, "Left by ", el("a", { class: "mono", href: "#test=" + encodeURIComponent(each.polluter) }, each.polluter)));
       if (each.sql) parts.push(el("pre", { tabindex: 0 }, each.sql));
+      if (each.evidence.length) parts.push(el("pre", { tabindex: 0 }, each.evidence.join("\n")));
       if (each.stack.length) parts.push(el("details", {}, el("summary", { class: "small" }, "Where"), el("pre", { tabindex: 0 }, each.stack.join("\n"))));
     });
     more.attempts.forEach((each, number) => parts.push(...attempt(each, number, more.attempts.length)));

@@ -60,6 +60,8 @@ def _item(report: RunReport, item: ItemLine, anomalies: list[Anomaly], width: in
         yield "    " + _cut(line, width - 4)
     if (explained := summary.explanation(anomalies)) is not None:
         yield "    " + _cut(f"{explained.kind}: {explained.message}", width - 4)
+        if explained.polluter:
+            yield f"    left by {explained.polluter}"
     for attempt in summary.bad_attempts(item)[-1:]:
         for evidence in attempt.evidence:
             yield from _evidence(evidence)
