@@ -168,8 +168,9 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.root / self.cache_dir
 
 
-#: Keys of the farm that a file, a variable or a flag may set.
+#: Keys whose values are tables, or lists of a file alone.
 _TABLES = ("django", "reports", "golden", "layers", "layer_modules", "anomaly_kinds")
+#: Keys of the farm that a file, a variable or a flag may set.
 FARM_KEYS = tuple(
     name for name in FarmConfig.__struct_fields__ if name not in {"root", "source", *_TABLES}
 )

@@ -38,7 +38,7 @@ class PoolReport:
         return "\n".join(terminal.pool_lines(self.model))
 
     def write(self, path: str | Path) -> Path:
-        """Write the report as .html, .json, .md or .txt, whole or not at all; the name's end chooses the format.
+        """Write the report, whole or not at all, as .html, .json, .md or .txt by the name's end.
 
         Returns the path. Raises ConfigError for another ending, and OSError.
         """
