@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from snapfarm_worker import keeping
-from snapfarm_worker.evidence import DatabaseEvidence, EvidenceOrder
+from snapfarm_worker.evidence import DatabaseEvidence, EvidenceOrder, without_literals
 from snapfarm_worker.keeping import Keeper, blanked_copy, folder_name, make_room
 from snapfarm_worker.ringkind import RingKind
 from support.golden import image
@@ -228,3 +228,11 @@ def test_what_fails_is_a_note(tmp_path: Path) -> None:
     conn.rollback()
     conn.close()
     rig.databases.close()
+
+
+def test_literals_of_a_statement_are_blanked_where_it_names_a_table_of_redact() -> None:
+    redact = ["users.password"]
+    sql = "INSERT INTO Users VALUES (1, 'it''s', 'hunter2"
+    assert without_literals(sql, redact) == "INSERT INTO Users VALUES (1, '…', '…'"
+    assert without_literals("SELECT 'x' FROM bills", redact) == "SELECT 'x' FROM bills"
+    assert without_literals(sql, []) == sql

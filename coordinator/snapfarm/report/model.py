@@ -7,8 +7,10 @@ in its meaning makes a new version. `report.schema.json` beside this file is the
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -235,7 +237,12 @@ def read_json(data: bytes, where: str) -> RunReport:
 
 def schema() -> dict[str, object]:
     """Return the JSON schema of a report."""
-    return msgspec.json.schema(RunReport)
+    found = msgspec.json.schema(RunReport)
+    for definition in cast("dict[str, dict[str, object]]", found["$defs"]).values():
+        if isinstance(text := definition.get("description"), str):
+            # From 3.13 on, Python itself takes the indentation out of docstrings.
+            definition["description"] = inspect.cleandoc(text)
+    return found
 
 
 class _Version(msgspec.Struct):
