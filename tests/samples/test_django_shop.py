@@ -223,3 +223,35 @@ def test_several_databases_in_all_their_forms(tmp_path: Path) -> None:
     assert not farm.trace
     assert goldens(farm) == {"my_db": False, "one": False, "other": False}
     assert not list(runs.root.glob("*.sqlite3*"))
+
+
+#: Tears down all fixtures after each test, as a worker does that knows of no further one.
+ALONE = """
+from _pytest.runner import runtestprotocol
+
+
+def pytest_runtest_protocol(item, nextitem):
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    runtestprotocol(item, nextitem=None)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+"""
+
+
+def test_databases_are_set_up_anew_for_a_test_that_comes_late(tmp_path: Path) -> None:
+    """1. A worker runs its last test, and tears down.  2. It is handed another one."""
+    files = {
+        "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = settings\npythonpath = .\n",
+        "settings.py": SEVERAL,
+        "notes/__init__.py": "",
+        "notes/models.py": NOTES_MODELS,
+        "notes/migrations/__init__.py": "",
+        "notes/migrations/0001_initial.py": NOTES_MIGRATION,
+        "test_notes.py": NOTES_TESTS,
+        "conftest.py": MIGRATIONS_TOLD + ALONE,
+    }
+    runs = Runs(tmp_path / "notes", files)
+    run = runs.run("--farm=1", "-W", "error::pytest.PytestWarning")
+    assert run.counts == "2 passed", run.text
+    assert not run.trace  # nothing was migrated
+    assert not list(runs.root.glob("*.sqlite3*"))

@@ -37,6 +37,12 @@ class Held:
         #: Whether Django has set up its test database from it.
         self.used = False
 
+    def begin_anew(self) -> None:
+        """Be what Django makes a test database from, as before the first time."""
+        if self.used:
+            self.ring.reset()
+        self.used, self.file = False, None
+
     def restore(self, connection: Connection) -> None:
         """Bring the test database back to the golden state; nobody may be in a transaction."""
         if self.file is not None:
@@ -83,6 +89,8 @@ class DjangoDatabases:
     def __init__(self, held: Iterable[tuple[DjangoOrder, Ring]]) -> None:
         self._held = {order.alias: Held(order, ring) for order, ring in held}
         self._told = False
+        #: The names of the databases and of their test databases in the settings, by alias.
+        self._names: dict[str, tuple[str, str | None]] = {}
         self._undo: list[Callable[[], None]] = []
 
     # The set-up of databases is a fixture's: the first test that needs one calls for it.
@@ -97,12 +105,33 @@ class DjangoDatabases:
         finally:
             self.uninstall()
 
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[object]) -> None:
+        """Let the databases be set up anew, should a test come after they were torn down.
+
+        That happens on a farm where a worker is handed a test that it had not reckoned with.
+        pytest-django would add the worker's name to the names of its files once more.
+        """
+        if fixturedef.argname == "django_db_setup":
+            for held in self._held.values():
+                held.begin_anew()
+        elif fixturedef.argname == "django_db_modify_db_settings_xdist_suffix":
+            self._restore_names()
+
     def install(self) -> None:
         """Take part from now on."""
+        self._names = names()
         django_creation.install(self)
         self._undo.append(lambda: django_creation.uninstall(self))
         if any(held.order.restore for held in self._held.values()):
             self._undo.append(instead_of_flush(self._restored))
+
+    def _restore_names(self) -> None:
+        from django.db import connections
+
+        for alias, (name, test_name) in self._names.items():
+            # Django leaves one that mirrors another with the other's name.
+            connections[alias].settings_dict["NAME"] = name
+            connections[alias].settings_dict["TEST"]["NAME"] = test_name
 
     def uninstall(self) -> None:
         """Leave Django as it was."""
@@ -147,3 +176,11 @@ class DjangoDatabases:
 
         held.restore(connections[alias])
         return True
+
+
+def names() -> dict[str, tuple[str, str | None]]:
+    """Return the names of the databases and of their test databases, as the settings have them."""
+    from django.db import connections
+
+    found = {alias: connections[alias].settings_dict for alias in connections}
+    return {alias: (each["NAME"], each["TEST"]["NAME"]) for alias, each in found.items()}
