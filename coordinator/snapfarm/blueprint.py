@@ -36,8 +36,10 @@ class Blueprint:
         workers: int,
         testrun: str,
         sys_path: tuple[str, ...],
+        counts_failures: bool = True,
     ) -> None:
         self._config = config
+        self._counts_failures = counts_failures
         self._settings = settings
         self._workers = workers
         self._testrun = testrun
@@ -87,4 +89,5 @@ class Blueprint:
             sys_path=self._sys_path,
             prog=Path(sys.argv[0]).name,
             environment=dict(os.environ),
+            counts_failures=self._counts_failures,
         )

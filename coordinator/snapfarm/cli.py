@@ -33,6 +33,9 @@ RUN_OPTIONS = {
     "ring": "--farm-ring",
     "reset": "--farm-reset",
     "sensors": "--farm-sensors",
+    "reruns": "--farm-reruns",
+    "flaky": "--farm-flaky",
+    "history": "--farm-history",
 }
 
 
@@ -96,15 +99,22 @@ def main() -> None:
 @click.option("--ring", metavar="KIND", help="shared-cache, memdb or private.")
 @click.option("--reset", metavar="POLICY", help="test, module, session or never.")
 @click.option("--sensors", metavar="full|light|off", help="Watch databases for anomalies.")
+@click.option("--reruns", metavar="N", help="Run a test that fails up to N more times.")
+@click.option("--flaky", metavar="POLICY", help="pass, fail, or quarantine: what a flake means.")
+@click.option("--history", metavar="on|off", help="Keep attempts in .farm/history.sqlite.")
+@click.option("--verdicts", is_flag=True, help="Find out why tests failed, and who broke them.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
-def run(pytest_args: tuple[str, ...], **options: str | None) -> None:
+def run(pytest_args: tuple[str, ...], verdicts: bool, **options: str | None) -> None:
     """Run a pytest suite on worker processes, each with the golden databases.
 
     Without -n the configuration says how many workers; -n 0 runs plain pytest.
     """
     import pytest
 
-    sys.exit(pytest.main(pytest_arguments(options, pytest_args)))
+    arguments = pytest_arguments(options, pytest_args)
+    if verdicts:
+        arguments.insert(2, "--farm-verdicts")
+    sys.exit(pytest.main(arguments))
 
 
 def pytest_arguments(options: dict[str, str | None], rest: tuple[str, ...]) -> list[str]:

@@ -36,6 +36,7 @@ from snapfarm_worker.snapshot import BASE
 Dist = Literal["load", "loadscope", "loadfile", "loadgroup", "worksteal"]
 RingKind = Literal["shared-cache", "memdb", "private"]
 ResetPolicy = Literal["test", "module", "session", "never"]
+FlakyPolicy = Literal["pass", "fail", "quarantine"]
 StartMethod = Literal["spawn", "forkserver", "fork"]
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -126,6 +127,15 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     report: NotEmpty | None = None
     #: How closely database connections are watched for anomalies.
     sensors: Literal["full", "light", "off"] = "full"
+    #: How often a test that fails runs again; how it ends last is what counts.
+    reruns: NotNegative = 0
+    #: Whether a test that has failed and then passed fails the run: never, always, or unless it is
+    #: in the quarantine file.
+    flaky: FlakyPolicy = "pass"
+    #: The file with tests that may fail for now; relative to the root.
+    quarantine: NotEmpty = "quarantine.toml"
+    #: Whether attempts are kept in the history of the cache folder.
+    history: Literal["on", "off"] = "on"
     #: The golden databases, in the order in which the file declares them.
     golden: tuple[GoldenConfig, ...] = ()
     #: Layers on top of them, as the file declares them; `declared_layers` adds those of modules.
@@ -137,6 +147,11 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def cache_path(self) -> Path:
         """The folder of `cache_dir`."""
         return self.root / self.cache_dir
+
+    @property
+    def history_path(self) -> Path:
+        """The file of the history."""
+        return self.cache_path / "history.sqlite"
 
 
 #: Keys of the farm that a file, a variable or a flag may set.

@@ -63,6 +63,8 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     coordinator's, as it was before pytest changed it. `directory` is where pytest was called: the
     arguments are relative to it. `plugins` are those that `pytest.main` was given by name.
     `environment` is the coordinator's as the worker was started; a forkserver's is older.
+    `counts_failures`: whether `-x` and `--maxfail` stop the worker by itself; not so where failures
+    may run again, or be forgiven, which only the coordinator knows.
     """
 
     args: tuple[str, ...]
@@ -73,6 +75,7 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     sys_path: tuple[str, ...]
     prog: str
     environment: dict[str, str]
+    counts_failures: bool = True
 
 
 class TaskJob(msgspec.Struct, frozen=True, kw_only=True):
