@@ -36,7 +36,12 @@ RUN_OPTIONS = {
     "reruns": "--farm-reruns",
     "flaky": "--farm-flaky",
     "history": "--farm-history",
+    "verdicts": "--farm-verdicts",
 }
+
+
+#: Commands about flakes.
+_FLAKES = ("bisect", "history", "hunt", "replay")
 
 
 class FarmCommand(click.Group):
@@ -55,7 +60,9 @@ class FarmCommand(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        return sorted({*super().list_commands(ctx), "compare", "doctor", "golden", "init"})
+        return sorted(
+            {*super().list_commands(ctx), "compare", "doctor", "golden", "init", *_FLAKES}
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; the others bring much with them that `run` does not need."""
@@ -75,6 +82,10 @@ class FarmCommand(click.Group):
             from snapfarm.init_command import init
 
             return init
+        if cmd_name in _FLAKES:
+            from snapfarm import flakes_command
+
+            return flakes_command.COMMANDS[cmd_name]
         return super().get_command(ctx, cmd_name)
 
 
@@ -102,19 +113,22 @@ def main() -> None:
 @click.option("--reruns", metavar="N", help="Run a test that fails up to N more times.")
 @click.option("--flaky", metavar="POLICY", help="pass, fail, or quarantine: what a flake means.")
 @click.option("--history", metavar="on|off", help="Keep attempts in .farm/history.sqlite.")
-@click.option("--verdicts", is_flag=True, help="Find out why tests failed, and who broke them.")
+@click.option(
+    "--verdicts",
+    is_flag=True,
+    flag_value="on",
+    default=None,
+    help="Find out why tests failed, and who broke them.",
+)
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
-def run(pytest_args: tuple[str, ...], verdicts: bool, **options: str | None) -> None:
+def run(pytest_args: tuple[str, ...], **options: str | None) -> None:
     """Run a pytest suite on worker processes, each with the golden databases.
 
     Without -n the configuration says how many workers; -n 0 runs plain pytest.
     """
     import pytest
 
-    arguments = pytest_arguments(options, pytest_args)
-    if verdicts:
-        arguments.insert(2, "--farm-verdicts")
-    sys.exit(pytest.main(arguments))
+    sys.exit(pytest.main(pytest_arguments(options, pytest_args)))
 
 
 def pytest_arguments(options: dict[str, str | None], rest: tuple[str, ...]) -> list[str]:

@@ -134,6 +134,8 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     flaky: FlakyPolicy = "pass"
     #: The file with tests that may fail for now; relative to the root.
     quarantine: NotEmpty = "quarantine.toml"
+    #: Whether a run ends with a verdict on why tests failed, for which they run again.
+    verdicts: Literal["on", "off"] = "off"
     #: Whether attempts are kept in the history of the cache folder.
     history: Literal["on", "off"] = "on"
     #: The golden databases, in the order in which the file declares them.

@@ -38,6 +38,7 @@ _OVERRIDES = {
     "farm_reruns": "reruns",
     "farm_flaky": "flaky",
     "farm_history": "history",
+    "farm_verdicts": "verdicts",
 }
 
 _config_key: pytest.StashKey[FarmConfig | None] = pytest.StashKey()
@@ -82,7 +83,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "(it fails the run unless it is in quarantine.toml)",
     )  # fmt: skip
     group.addoption(
-        "--farm-verdicts", action="store_true",
+        "--farm-verdicts", metavar="on|off",
         help="find out why tests failed: run each again in other ways, and name who broke it",
     )  # fmt: skip
     group.addoption("--farm-history", metavar="on|off", help="keep attempts in .farm")

@@ -370,3 +370,29 @@ class Culprits:
                 if not self._effect(group, lab) or self._effect((), lab):
                     return False
         return True
+
+
+def first_failing(lab: Laboratory, test: str, known: Failure | None) -> Failure:
+    """Return a list of predecessors after which a test fails, as far as one is found.
+
+    What is known of its last failure is tried first, then the order of collection, then all other
+    tests, in both directions. Raises LaboratoryError for a test that is not there.
+    """
+    lab.run(Order(tests=(test,)))
+    tests = lab.tests
+    here = tests.index(test)
+    others = (*tests[:here], *tests[here + 1 :])
+    there = set(others)
+    lists = [] if known is None else [tuple(one for one in known.predecessors if one in there)]
+    lists += [tests[:here], others, others[::-1]]
+    for before in dict.fromkeys(lists):
+        order = Order(tests=(*before, test), seed=1)
+        last = ended(lab.run(order), order)
+        if before and last is not None and last.failed:
+            return Failure(
+                test=test,
+                predecessors=before,
+                signature=last.signature or Signature(""),
+                seed=None if known is None else known.seed,
+            )
+    return known or Failure(test=test)

@@ -203,6 +203,12 @@ class Laboratory:
                 case _:
                     raise self._failed("ended in the midst of an experiment")
 
+    def abandon(self) -> None:
+        """Have it end what it runs, and itself; for another thread than the one that runs it."""
+        with contextlib.suppress(OSError):
+            os.close(self._orders)
+        self._orders = -1
+
     def close(self) -> None:
         """End it, with whatever it runs."""
         for descriptor in (self._orders, self._answers):

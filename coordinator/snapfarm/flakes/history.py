@@ -66,7 +66,8 @@ CREATE TABLE IF NOT EXISTS attempt (
     message TEXT NOT NULL DEFAULT '',
     frame TEXT NOT NULL DEFAULT '',
     anomalies TEXT NOT NULL DEFAULT '',  -- kinds, separated by spaces
-    written TEXT NOT NULL DEFAULT ''     -- databases that it has changed
+    written TEXT NOT NULL DEFAULT '',    -- databases that it has changed
+    seed TEXT NOT NULL DEFAULT ''        -- of an experiment
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempt_of_test ON attempt (test, ended);
 CREATE INDEX IF NOT EXISTS attempt_of_run ON attempt (run, worker, position);
@@ -116,6 +117,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     frame: str = ""
     anomalies: str = ""
     written: str = ""
+    seed: str = ""
 
     @property
     def signature(self) -> Signature:

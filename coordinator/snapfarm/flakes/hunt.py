@@ -196,6 +196,10 @@ class Hunt:
                 thread.start()
             try:
                 self._collect(len(threads), finished)
+            except BaseException:
+                for lab in labs:
+                    lab.abandon()
+                raise
             finally:
                 plan.stop()
                 for thread in threads:

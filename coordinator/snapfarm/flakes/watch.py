@@ -168,7 +168,7 @@ class FlakeWatch:
                 terminalreporter.section("quarantine")
                 for text in lines:
                     terminalreporter.write_line(text)
-        if self._config.getoption("farm_verdicts"):
+        if self._settings.verdicts == "on":
             self._verdicts(terminalreporter)
 
     def _told(self, line: FlakeLine) -> str:
