@@ -44,12 +44,12 @@ TABLE: tuple[tuple[dict[str, str], Cause, str], ...] = (
     ({"symptom": "exhausted"}, Cause.RESOURCE_LEAK, ""),
     ({"symptom": "lock"}, Cause.LOCK_CONTENTION, ""),
     ({"alone": "ns-", "seed": "a", "other": "n-"}, Cause.RANDOM, ""),
-    ({"alone": "n", "after": "sa", "golden": "n"}, Cause.DATABASE_RESIDUE, "victim"),
-    ({"alone": "n", "again": "sa", "golden": "n"}, Cause.DATABASE_RESIDUE, "victim"),
-    ({"alone": "n", "after": "sa"}, Cause.ORDER_DEPENDENT, "victim"),
-    ({"alone": "n", "again": "sa"}, Cause.PROCESS_STATE, ""),
-    ({"alone": "a", "after": "ns"}, Cause.ORDER_DEPENDENT, "brittle"),
-    ({"alone": "a", "again": "ns"}, Cause.PROCESS_STATE, ""),
+    ({"alone": "n", "after": "a", "golden": "n"}, Cause.DATABASE_RESIDUE, "victim"),
+    ({"alone": "n", "again": "a", "golden": "n"}, Cause.DATABASE_RESIDUE, "victim"),
+    ({"alone": "n", "after": "a"}, Cause.ORDER_DEPENDENT, "victim"),
+    ({"alone": "n", "again": "a"}, Cause.PROCESS_STATE, ""),
+    ({"alone": "a", "less": "after"}, Cause.ORDER_DEPENDENT, "brittle"),
+    ({"alone": "a", "less": "again"}, Cause.PROCESS_STATE, ""),
     ({"alone": "n", "zone": "sa"}, Cause.TIME, ""),
     ({"alone": "a", "zone": "sn"}, Cause.TIME, ""),
     ({"alone": "n", "hash": "sa"}, Cause.RANDOM, ""),
@@ -84,6 +84,10 @@ def _holds(row: dict[str, str], evidence: Evidence) -> bool:
                 alone, cell = evidence.cells[Cell.ALONE], evidence.cells[_COLUMNS[wanted]]
                 apart = {(Rate(0, 8), Rate(8, 8)), (Rate(2, 8), Rate(8, 8))}
                 if (alone, cell) not in apart:
+                    return False
+            case "less":
+                # As above; with 8 of 8 alone, 0 and 2 of 8 are apart, 5 of 8 are not.
+                if evidence.cells[_COLUMNS[wanted]] not in {Rate(0, 8), Rate(2, 8)}:
                     return False
             case _:
                 rate = evidence.cells[_COLUMNS[column]]
@@ -147,6 +151,8 @@ def test_every_row_of_the_table_is_reached() -> None:
                 }[letter]  # fmt: skip
         if "more" in row:
             cells[Cell.ALONE], cells[_COLUMNS[row["more"]]] = Rate(2, 8), Rate(8, 8)
+        if "less" in row:
+            cells[_COLUMNS[row["less"]]] = Rate(0, 8)
         evidence = Evidence(
             cells=cells,
             signature=SIGNATURES[Symptom(row.get("symptom", "none"))],

@@ -22,14 +22,17 @@ from snapfarm.flakes.verdict import Cause, Verdict, judge
 from snapfarm_worker.anomaly import AnomalyKind
 
 #: Between them it is every time of the day, and two dates, whenever they are asked.
-TIME_ZONES = ("UTC+12", "UTC+6", "UTC", "UTC-6", "UTC-14")
+TIME_ZONES = ("UTC+12", "UTC-14", "UTC-6", "UTC+6", "UTC")
 #: Seconds between two looks for other threads where switches shall be frequent.
 FREQUENT = 1e-6
 #: How often a cell is run before its outcome counts as settled.
 FIRST, MORE = 4, 8
+#: How often each of two new processes must show the effect, and not show it.
+_CONFIRMATIONS = 3
 #: Culprits that are looked for, each enough by itself.
 _MOST_CULPRITS = 3
-_SETTLED = (Symptom.CRASH, Symptom.OUTSIDE)
+#: Runs alone with which a flip at times is compared.
+_MANY = 16
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     predecessors: tuple[str, ...] = ()
     #: None where it was not an experiment that saw it.
     seed: int | None = None
+    #: PYTHONHASHSEED of the process.
+    hash_seed: int | None = None
     signature: Signature = Signature("")
     #: Predecessors that left state behind.
     suspects: tuple[str, ...] = ()
@@ -116,7 +121,7 @@ class Matrix:
     def fill(self) -> Evidence:
         """Run what the verdict takes."""
         self._alone(FIRST)
-        if self.evidence.symptom in _SETTLED:
+        if self.evidence.symptom is Symptom.OUTSIDE:
             return self.evidence
         match self.evidence.state(Cell.ALONE):
             case State.NEVER:
@@ -139,18 +144,33 @@ class Matrix:
         if seed is not None and self._count(Cell.SAME_SEED, 2, seeds=(seed,)).failures:
             self._count(Cell.SAME_SEED, FIRST, seeds=(seed,))
             return
-        before = self._failure.predecessors
-        if before and self._count(Cell.PREDECESSORS, 2, before).failures:
-            self._count(Cell.PREDECESSORS, FIRST, before)
-            self.effective = before
-            self._fresh_golden(before)
-            return
         test = self._failure.test
-        if self._count(Cell.AGAIN, 2, (test,)).failures:
-            self._count(Cell.AGAIN, FIRST, (test,))
-            self._fresh_golden((test,))
+        before = tuple(one for one in self._failure.predecessors if one != test)
+        if before and self._provoked(Cell.PREDECESSORS, before):
+            self.effective = before
             return
-        self._circumstances()
+        if self.evidence.state(Cell.ALONE) is State.NEVER and self._provoked(Cell.AGAIN, (test,)):
+            return
+        if self.evidence.symptom in {Symptom.CRASH, Symptom.LOCK, Symptom.EXHAUSTED}:
+            return
+        if self.evidence.state(Cell.ALONE) is State.NEVER:
+            self._circumstances()
+        else:
+            self._sometimes_alone()
+
+    def _provoked(self, cell: Cell, before: tuple[str, ...]) -> bool:
+        """Return whether a test that never fails alone does after these, for sure."""
+        if not self._count(cell, 2, before).failures:
+            return False
+        self._count(cell, FIRST, before)
+        if self.evidence.state(cell) is State.SOMETIMES:
+            # It may be the order, and may be chance: that takes more runs to tell apart.
+            self._count(cell, MORE, before)
+            self._alone(_MANY)
+        if self.evidence.fails(Cell.ALONE) or not self.evidence.provokes(cell):
+            return False
+        self._fresh_golden(before)
+        return True
 
     def _always_alone(self) -> None:
         tests = self._lab.tests
@@ -211,7 +231,8 @@ class Matrix:
         return state is not self.evidence.state(Cell.ALONE)
 
     def _hash_seeds(self) -> None:
-        for hash_seed in (11, 12, 13, 14):
+        known = self._failure.hash_seed
+        for hash_seed in (11, 12, 13, 14) if known is None else (known, 11, 12, 13):
             with self._suite.laboratory(hash_seed) as other:
                 self._once(Cell.HASH_SEED, (), 1, lab=other)
                 self.executions += other.executions
@@ -327,8 +348,6 @@ class Culprits:
         #: How often a list is tried before it counts as having no effect.
         self.repeat = 1
         self.executions = 0
-        #: Lists tried, confirmations apart.
-        self.runs = 0
 
     def find(
         self, tests: tuple[str, ...], suspects: tuple[str, ...]
@@ -353,7 +372,6 @@ class Culprits:
         return tuple(groups), first
 
     def _effect(self, tests: tuple[str, ...], lab: Laboratory | None = None) -> bool:
-        self.runs += 1
         for seed in range(1, self.repeat + 1):
             order = Order(tests=(*tests, self._test), seed=seed, limit=self._limit)
             ran = (lab or self._lab).run(order)
@@ -366,9 +384,10 @@ class Culprits:
     def _confirmed(self, group: tuple[str, ...]) -> bool:
         """Whether two new processes show the effect after the group, and none without it."""
         for _ in range(2):
-            with self._suite.laboratory() as lab:
-                if not self._effect(group, lab) or self._effect((), lab):
-                    return False
+            with self._suite.laboratory(0) as lab:
+                for _ in range(_CONFIRMATIONS if self.repeat == 1 else 1):
+                    if not self._effect(group, lab) or self._effect((), lab):
+                        return False
         return True
 
 

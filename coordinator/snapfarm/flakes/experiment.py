@@ -129,7 +129,7 @@ class Laboratory:
         self._log = Path(self._scratch.name, "output")
         env = {**(os.environ if environment is None else environment)}
         env.pop("PYTEST_CURRENT_TEST", None)
-        env[VARIABLE] = f"{orders},{answers}"
+        env[VARIABLE] = f"{orders},{answers}{',debug' if terminal else ''}"
         if hash_seed is not None:
             env["PYTHONHASHSEED"] = str(hash_seed)
         with self._log.open("wb") as log:

@@ -23,6 +23,9 @@ from snapfarm.flakes.orders import orders
 from snapfarm.flakes.rates import Rate
 from snapfarm.flakes.signature import Signature
 
+#: Rounds after which a laboratory is replaced by one with another hash seed.
+_REFRESH = 7
+
 
 class Conditions(msgspec.Struct, frozen=True):
     """What is other than usual in a round."""
@@ -50,7 +53,7 @@ def conditions(number: int) -> Conditions:
         case 3 if number < 10:
             return Conditions("twice", twice=True)
         case 5 | 8:
-            zone = TIME_ZONES[(number // 3) % len(TIME_ZONES)]
+            zone = TIME_ZONES[(number // 10 * 2 + (number % 10 == 8)) % len(TIME_ZONES)]
             return Conditions(f"time zone {zone}", timezone=zone)
         case 6:
             return Conditions("thread switches", switch=FREQUENT)
@@ -136,6 +139,7 @@ class Sightings:
             test=ran.test,
             predecessors=tuple(one.test for one in before),
             seed=found.seed,
+            hash_seed=found.hash_seed,
             signature=ran.signature or Signature(""),
             suspects=tuple(dict.fromkeys(one.test for one in before if one.changed)),
         )
@@ -172,6 +176,7 @@ class Hunt:
         self._limit = limit
         self._told = told
         self.sightings = Sightings()
+        self._labs: list[Laboratory] = []
 
     def run(self, *, rounds: int | None = None, seconds: float | None = None) -> Sightings:
         """Hunt for so many rounds, or so long. Raises LaboratoryError.
@@ -179,32 +184,39 @@ class Hunt:
         An interrupt goes through; what was found until then is in `sightings`.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        finished: queue.SimpleQueue[Round | BaseException] = queue.SimpleQueue()
         numbers = itertools.count() if rounds is None else iter(range(rounds))
-        with contextlib.ExitStack() as stack:
-            # The second one, and so on, with another hash seed: that is found on the way.
-            labs = [
-                stack.enter_context(self._suite.laboratory(index + 1))
-                for index in range(min(self._workers, rounds or self._workers))
-            ]
-            plan = _Plan(numbers, orders(self._arranged(labs[0].tests), self._seed), deadline)
-            threads = [
-                threading.Thread(target=self._work, args=(lab, hash_seed, plan, finished))
-                for hash_seed, lab in enumerate(labs, 1)
-            ]
-            for thread in threads:
-                thread.start()
-            try:
-                self._collect(len(threads), finished)
-            except BaseException:
-                for lab in labs:
-                    lab.abandon()
-                raise
-            finally:
-                plan.stop()
-                for thread in threads:
-                    thread.join()
+        try:
+            for place in range(min(self._workers, rounds or self._workers)):
+                # Each with another hash seed: what depends on it is found on the way.
+                self._labs.append(self._suite.laboratory(place + 1))
+            tests = self._arranged(self._labs[0].tests)
+            plan = _Plan(numbers, orders(tests, self._seed), deadline)
+            self._run_threads(plan)
+        finally:
+            for lab in self._labs:
+                lab.close()
+            self._labs.clear()
         return self.sightings
+
+    def _run_threads(self, plan: _Plan) -> None:
+        finished: queue.SimpleQueue[Round | BaseException] = queue.SimpleQueue()
+        threads = [
+            threading.Thread(target=self._work, args=(place, plan, finished))
+            for place in range(len(self._labs))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            self._collect(len(threads), finished)
+        except BaseException:
+            plan.stop()
+            for lab in self._labs:
+                lab.abandon()
+            raise
+        finally:
+            plan.stop()
+            for thread in threads:
+                thread.join()
 
     def _arranged(self, tests: Sequence[str]) -> list[str]:
         wanted = [test for test in tests if test in set(self._first)]
@@ -222,15 +234,20 @@ class Hunt:
 
     def _work(
         self,
-        lab: Laboratory,
-        hash_seed: int,
+        place: int,
         plan: _Plan,
         finished: queue.SimpleQueue[Round | BaseException],
     ) -> None:
+        lab, hash_seed, done = self._labs[place], place + 1, 0
         try:
             while (step := plan.next()) is not None:
                 number, order = step
                 finished.put(self._round(lab, hash_seed, number, order, plan))
+                done += 1
+                if done % _REFRESH == 0 and not plan.stopped:
+                    lab.close()
+                    hash_seed += self._workers
+                    lab = self._labs[place] = self._suite.laboratory(hash_seed)
             finished.put(_Over())
         except LaboratoryError as error:
             finished.put(error)
@@ -305,7 +322,7 @@ class _Plan:
 
 
 def diagnoses(suite: Suite, sightings: Sightings, *, limit: float = 600.0) -> Iterator[Diagnosis]:
-    """Yield a verdict on each test that a hunt has seen fail."""
+    """Yield a verdict on each test that a hunt has seen fail. Raises LaboratoryError."""
     if not sightings.suspects:
         return
     with suite.laboratory(1) as lab:

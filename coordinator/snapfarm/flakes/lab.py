@@ -282,14 +282,19 @@ def _dirty(plugin: DatabasePlugin) -> Iterator[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Switch off what would change the order, write results, or distribute."""
+    kept = {"usepdb"} if os.environ.get(VARIABLE, "").endswith(",debug") else set()
     vars(config.option).update(
-        {name: value for name, value in _NEUTRAL.items() if hasattr(config.option, name)}
+        {
+            name: value
+            for name, value in _NEUTRAL.items()
+            if hasattr(config.option, name) and name not in kept
+        }
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take the descriptors that the laboratory was started with."""
-    orders, _, answers = os.environ.pop(VARIABLE, "").partition(",")
+    orders, _, answers = os.environ.pop(VARIABLE, "").removesuffix(",debug").partition(",")
     if not answers:
         raise pytest.UsageError("snapfarm.flakes.lab is for experiments of the farm only")
     for descriptor in (orders, answers):

@@ -132,6 +132,20 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the test failed in a cell at least once."""
         return self.rate(cell).failures > 0
 
+    def provokes(self, cell: Cell) -> bool:
+        """Whether a test that never fails alone fails there: always, or beyond chance."""
+        return self.state(cell) is State.ALWAYS or self.rises(cell)
+
+    def cures(self, cell: Cell) -> bool:
+        """Whether a test that always fails alone passes there: always, or beyond chance."""
+        return self.state(cell) is State.NEVER or self.falls(cell)
+
+    def falls(self, cell: Cell) -> bool:
+        """Whether it failed there less often than alone, beyond what chance explains."""
+        _, high = self.rate(cell).interval()
+        low, _ = self.rate(Cell.ALONE).interval()
+        return high < low
+
     def rises(self, cell: Cell) -> bool:
         """Whether it failed there more often than alone, beyond what chance explains."""
         low, _ = self.rate(cell).interval()

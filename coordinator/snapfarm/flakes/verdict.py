@@ -13,9 +13,10 @@ that holds names the cause.
  7  alone never, after others or itself it does,
     on a fresh golden not                                     database-residue
  8  alone never, after others it does                         order-dependent (victim)
- 9  alone always, after others never, or at times             order-dependent (brittle)
+ 9  alone always, after others it does not                    order-dependent (brittle)
 10  alone always and again not, or the reverse                process-state
 11  time zones flip it                                        time
+    ("does": always, or more often than alone beyond chance)
 12  hash seeds flip it                                        random
 13  frequent thread switches bring it about, or it flips
     unprovoked and starts threads                             race
@@ -116,8 +117,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 def _cause(seen: Evidence) -> tuple[Cause, Cell | None, str]:
     """Return the cause, the cell that flips, and the role of the test."""
-    alone, after = seen.state(Cell.ALONE), seen.state(Cell.PREDECESSORS)
-    again = seen.state(Cell.AGAIN)
+    alone = seen.state(Cell.ALONE)
     if seen.symptom is Symptom.OUTSIDE:
         return Cause.INFRASTRUCTURE, None, ""
     if alone is State.ALWAYS and _steady(seen):
@@ -132,15 +132,16 @@ def _cause(seen: Evidence) -> tuple[Cause, Cell | None, str]:
     seeded = seen.state(Cell.SAME_SEED) is State.ALWAYS and not seen.fails(Cell.OTHER_SEED)
     if seeded and alone is not State.ALWAYS:
         return Cause.RANDOM, Cell.SAME_SEED, ""
-    if alone is State.NEVER and (seen.fails(Cell.PREDECESSORS) or seen.fails(Cell.AGAIN)):
+    provoked = seen.provokes(Cell.PREDECESSORS)
+    if alone is State.NEVER and (provoked or seen.provokes(Cell.AGAIN)):
         if seen.state(Cell.FRESH_GOLDEN) is State.NEVER:
             return Cause.DATABASE_RESIDUE, Cell.FRESH_GOLDEN, "victim"
-        if seen.fails(Cell.PREDECESSORS):
+        if provoked:
             return Cause.ORDER_DEPENDENT, Cell.PREDECESSORS, "victim"
         return Cause.PROCESS_STATE, Cell.AGAIN, ""
-    if alone is State.ALWAYS and after in {State.NEVER, State.SOMETIMES}:
+    if alone is State.ALWAYS and seen.cures(Cell.PREDECESSORS):
         return Cause.ORDER_DEPENDENT, Cell.PREDECESSORS, "brittle"
-    if alone is State.ALWAYS and again in {State.NEVER, State.SOMETIMES}:
+    if alone is State.ALWAYS and seen.cures(Cell.AGAIN):
         return Cause.PROCESS_STATE, Cell.AGAIN, ""
     return *_unprovoked(seen, alone), ""
 
@@ -178,7 +179,7 @@ def _confidence(seen: Evidence, cause: Cause, decisive: Cell | None) -> Confiden
         return Confidence.HIGH if runs >= 3 else Confidence.MEDIUM
     base = Cell.ALONE
     if decisive is Cell.FRESH_GOLDEN:
-        base = Cell.PREDECESSORS if seen.fails(Cell.PREDECESSORS) else Cell.AGAIN
+        base = Cell.PREDECESSORS if seen.provokes(Cell.PREDECESSORS) else Cell.AGAIN
     if decisive is Cell.SAME_SEED and seen.rate(Cell.OTHER_SEED).runs:
         base = Cell.OTHER_SEED
     if _apart(seen, base, decisive):
