@@ -135,16 +135,24 @@ class Replay:
     ) -> list[Phase]:
         """Replay an item's reports; return what they say of its phases.
 
-        With `again`, the item has failed and is about to run once more.
+        With `again`, the item has failed and is about to run once more. What follows on the failure
+        is not replayed then, as pytest-rerunfailures does it: a teardown would end the test case.
         """
         hook = self._config.hook
-        phases = []
+        phases: list[Phase] = []
+        over = False
         for report in reports(self._config, data):
             self._mark(report, node, key)
             if self._watch is not None:
                 self._watch.reported(cast("pytest.TestReport", report), again=again)
+            if over:
+                continue
             junit.hand_over_attributes(self._config, cast("pytest.TestReport", report))
             hook.pytest_runtest_logreport(report=report)
+            over = again and report.outcome not in {"passed", "skipped"}
+            if over:
+                passed = any((one.when, one.outcome) == ("call", "passed") for one in phases)
+                junit.forget_attempt(self._config, cast("pytest.TestReport", report), passed=passed)
             # A subtest's time is in its test's too.
             seconds = 0.0 if hasattr(report, "context") else getattr(report, "duration", 0.0)
             phases.append(Phase(str(report.when), report.outcome, seconds))
@@ -187,6 +195,8 @@ class Replay:
             self._watch.reported(report, again=again)
             self._watch.ended(key)
         hook.pytest_runtest_logreport(report=report)
+        if again:
+            junit.forget_attempt(self._config, report, passed=False)
         hook.pytest_runtest_logfinish(nodeid=report.nodeid, location=report.location)
         return not again
 
