@@ -168,7 +168,7 @@ GOLDEN_KEYS = tuple(name for name in GoldenConfig.__struct_fields__ if name != "
 #: Keys of the table of one layer.
 LAYER_KEYS = tuple(name for name in LayerConfig.__struct_fields__ if name not in {"name", "where"})
 
-_PATH_KEYS = frozenset({"cache_dir", "report"})
+_PATH_KEYS = frozenset({"cache_dir", "report", "quarantine"})
 _FARM_TYPES = get_type_hints(FarmConfig, include_extras=True)
 _GOLDEN_TYPES = get_type_hints(GoldenConfig, include_extras=True)
 

@@ -136,7 +136,7 @@ OTHERS = (
     polluted(
         "pipes",
         "STATE.get('p') or STATE.update(p=[os.pipe() for _ in range(100)])",
-        "p = [os.pipe() for _ in range(60)]",
+        "p = [os.pipe() for _ in range(60)]; [os.close(fd) for fd in sum(p, ())]",
         cause=Cause.RESOURCE_LEAK,
         role="",
         before="import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n",

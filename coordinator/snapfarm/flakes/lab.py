@@ -12,11 +12,12 @@ import random
 import select
 import signal
 import sys
+import threading
 import time
 import warnings
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, SupportsIndex, cast
 
 import pytest
 
@@ -48,16 +49,30 @@ _NEUTRAL: dict[str, object] = {
     "randomly_reorganize": False, "randomly_reset_seed": False, "no_cov": True, "htmlpath": None,
 }  # fmt: skip
 
-_urandom = os.urandom
-
 
 class Watch:
-    """Notes what a test is seen to do, by the interpreter's audit events."""
+    """Notes what a test is seen to do: starts threads, sleeps, connects."""
 
     def __init__(self) -> None:
         self.traits: set[Trait] = set()
         self._on = False
+
+    def install(self) -> None:
+        """Listen from now on; before anybody has imported `sleep` by name."""
         sys.addaudithook(self._heard)
+        start, sleep = threading.Thread.start, time.sleep
+
+        # Only some versions of Python have audit events for these two.
+        def started(thread: threading.Thread) -> None:
+            self._note(Trait.THREADS)
+            start(thread)
+
+        def slept(seconds: float | SupportsIndex, /) -> None:
+            self._note(Trait.SLEEPS)
+            sleep(seconds)
+
+        threading.Thread.start = started  # type: ignore[method-assign]  # calls the original
+        time.sleep = slept
 
     def begin(self) -> None:
         """Watch from now on."""
@@ -69,15 +84,20 @@ class Watch:
         self._on = False
         return frozenset(self.traits)
 
+    def _note(self, trait: Trait) -> None:
+        if self._on:
+            self.traits.add(trait)
+
     def _heard(self, event: str, arguments: tuple[object, ...]) -> None:
         if not self._on:
             return
-        if event.startswith("_thread.start"):
+        if event == "_thread.start_new_thread":
             self.traits.add(Trait.THREADS)
-        elif event == "time.sleep":
-            self.traits.add(Trait.SLEEPS)
         elif event == "socket.connect" and isinstance(arguments[1], tuple):
             self.traits.add(Trait.CONNECTS)
+
+
+_watch = Watch()
 
 
 class Chance:
@@ -122,7 +142,7 @@ class Lab:
     def __init__(self, orders: int, answers: int) -> None:
         self._orders, self._answers = orders, answers
         self._rest = b""
-        self._watch = Watch()
+        self._watch = _watch
         self._chance = Chance(self._watch)
         self._reports: list[pytest.TestReport] = []
 
@@ -277,6 +297,12 @@ def _dirty(plugin: DatabasePlugin) -> Iterator[str]:
         with contextlib.suppress(Exception):
             if plugin.databases.get(name).is_dirty():
                 yield name
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Begin to listen before a conftest is imported."""
+    _watch.install()
 
 
 @pytest.hookimpl(tryfirst=True)
