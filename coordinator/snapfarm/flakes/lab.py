@@ -63,9 +63,12 @@ class Watch:
         start, sleep = threading.Thread.start, time.sleep
 
         # Only some versions of Python have audit events for these two.
-        def started(thread: threading.Thread) -> None:
-            self._note(Trait.THREADS)
-            start(thread)
+        # `self` is the thread's: a method's first parameter keeps its name.
+        watch = self
+
+        def started(self: threading.Thread) -> None:
+            watch._note(Trait.THREADS)
+            start(self)
 
         def slept(seconds: float | SupportsIndex, /) -> None:
             self._note(Trait.SLEEPS)
