@@ -1,8 +1,8 @@
 """`python -m flakes.peers`: what plugins of pytest find in the same corpus, with as many rounds.
 
 They live in an environment of their own (`.venv-peers`), since one of them shuffles every suite
-that it is installed beside. Each runs the suite as often as a hunt has rounds; what it lets its user
-see as flaky counts as found: a test that passed on a rerun, or that ended in different ways.
+that it is installed beside. Each runs the suite as often as a hunt has rounds; what it lets its
+user see as flaky counts as found: a test that passed on a rerun, or ended in different ways.
 """
 
 from __future__ import annotations
