@@ -98,7 +98,7 @@ def randomly(python: Path, root: Path, rounds: int) -> set[str]:
 def pollution(python: Path, root: Path, test: str) -> str:
     """Return the polluter that detect-test-pollution names; "" for none."""
     done = subprocess.run(
-        [str(python), "-m", "detect_test_pollution", "--failing-test", test, "--tests", "."],
+        [str(python.parent / "detect-test-pollution"), "--failing-test", test, "--tests", "."],
         cwd=root, env=clean_environment() | {"PYTEST_ADDOPTS": "-p no:randomly"},
         capture_output=True, text=True, errors="replace", timeout=_LIMIT, check=False,
     )  # fmt: skip
