@@ -55,12 +55,10 @@ TABLE: tuple[tuple[dict[str, str], Cause, str], ...] = (
     ({"alone": "n", "hash": "sa"}, Cause.RANDOM, ""),
     ({"alone": "a", "hash": "sn"}, Cause.RANDOM, ""),
     ({"more": "threads"}, Cause.RACE, ""),
-    ({"alone": "n", "threads": "sa"}, Cause.RACE, ""),
     ({"trait": "starts threads"}, Cause.RACE, ""),
     ({"symptom": "timeout"}, Cause.TIMING, ""),
     ({"more": "load"}, Cause.TIMING, ""),
     ({"trait": "sleeps"}, Cause.TIMING, ""),
-    ({"alone": "n", "load": "sa"}, Cause.TIMING, ""),
     ({}, Cause.UNKNOWN, ""),
 )
 

@@ -18,7 +18,7 @@ from snapfarm.flakes.experiment import Laboratory, Order, Ran, load
 from snapfarm.flakes.matrix import Cell, Evidence, State, Symptom, Trait
 from snapfarm.flakes.rates import Rate
 from snapfarm.flakes.signature import Signature
-from snapfarm.flakes.verdict import Cause, Verdict, judge
+from snapfarm.flakes.verdict import Cause, Confidence, Verdict, judge
 from snapfarm_worker.anomaly import AnomalyKind
 
 #: Between them it is every time of the day, and two dates, whenever they are asked.
@@ -215,20 +215,28 @@ class Matrix:
         """Try what is neither order nor seed, until something flips."""
         if self._zones():
             return
-        if self._count(Cell.THREADS, MORE, switch=FREQUENT).failures:
+        self._count(Cell.THREADS, MORE, switch=FREQUENT)
+        if self.evidence.rises(Cell.THREADS):
             return
         with load(2 * (os.cpu_count() or 1)):
-            if self._count(Cell.LOAD, MORE).failures:
-                return
+            self._count(Cell.LOAD, MORE)
+        if self.evidence.rises(Cell.LOAD):
+            return
         if not self._traits & {Trait.THREADS, Trait.SLEEPS}:
             self._hash_seeds()
 
     def _zones(self) -> bool:
         """Return whether another time zone makes a difference."""
-        for zone in TIME_ZONES:
-            self._once(Cell.TIME_ZONE, (), 1, timezone=zone)
-        state = self.evidence.state(Cell.TIME_ZONE)
-        return state is not self.evidence.state(Cell.ALONE)
+        first = [self._once(Cell.TIME_ZONE, (), 1, timezone=zone) for zone in TIME_ZONES]
+        if self.evidence.state(Cell.TIME_ZONE) is self.evidence.state(Cell.ALONE):
+            return False
+        for _ in range(2):
+            again = [self._once(Cell.TIME_ZONE, (), 1, timezone=zone) for zone in TIME_ZONES]
+            if again != first:
+                # It flips within a zone: that is chance, and says nothing about time.
+                del self._counts[Cell.TIME_ZONE]
+                return False
+        return True
 
     def _hash_seeds(self) -> None:
         known = self._failure.hash_seed
@@ -324,6 +332,8 @@ def diagnose(
         hunt.repeat = 1 if evidence.state(Cell.PREDECESSORS) is not State.SOMETIMES else MORE
         culprits, runs = hunt.find(matrix.effective, matrix.suspects)
         matrix.executions += hunt.executions
+        if not culprits and verdict.cause is Cause.ORDER_DEPENDENT:
+            verdict = _without_order(evidence, verdict)
     return Diagnosis(
         test=failure.test,
         verdict=verdict,
@@ -332,6 +342,15 @@ def diagnose(
         executions=matrix.executions,
         search_runs=runs,
     )
+
+
+def _without_order(evidence: Evidence, verdict: Verdict) -> Verdict:
+    """Return what there is to say where order seemed to matter, and nobody is to blame."""
+    cells = {cell: rate for cell, rate in evidence.cells.items() if cell is not Cell.PREDECESSORS}
+    other = judge(msgspec.structs.replace(evidence, cells=cells))
+    if other.cause in {Cause.UNKNOWN, Cause.DETERMINISTIC}:
+        return msgspec.structs.replace(verdict, confidence=Confidence.LOW)
+    return msgspec.structs.replace(other, confidence=Confidence.LOW)
 
 
 class Culprits:

@@ -16,13 +16,14 @@ that holds names the cause.
  9  alone always, after others it does not                    order-dependent (brittle)
 10  alone always and again not, or the reverse                process-state
 11  time zones flip it                                        time
-    ("does": always, or more often than alone beyond chance)
 12  hash seeds flip it                                        random
 13  frequent thread switches bring it about, or it flips
     unprovoked and starts threads                             race
 14  a timeout; load brings it about; or it flips
     unprovoked and sleeps                                     timing
 15  nothing of this                                           unknown
+
+"It does", and "bring it about", mean more often than alone beyond what chance explains.
 """
 
 from __future__ import annotations
@@ -153,12 +154,9 @@ def _unprovoked(seen: Evidence, alone: State) -> tuple[Cause, Cell | None]:
     for cell, cause in ((Cell.TIME_ZONE, Cause.TIME), (Cell.HASH_SEED, Cause.RANDOM)):
         if settled and seen.state(cell) in {State.SOMETIMES, other}:
             return cause, cell
-    only_here = alone is State.NEVER and seen.fails(Cell.THREADS)
-    if seen.rises(Cell.THREADS) or only_here or Trait.THREADS in seen.traits:
+    if seen.rises(Cell.THREADS) or Trait.THREADS in seen.traits:
         return Cause.RACE, Cell.THREADS
     if seen.symptom is Symptom.TIMEOUT or seen.rises(Cell.LOAD) or Trait.SLEEPS in seen.traits:
-        return Cause.TIMING, Cell.LOAD
-    if alone is State.NEVER and seen.fails(Cell.LOAD):
         return Cause.TIMING, Cell.LOAD
     return Cause.UNKNOWN, None
 
