@@ -183,9 +183,9 @@ class History:
                     f"{self.path}: is of a newer snapfarm (format {version}, this one knows "
                     f"{VERSION}): update snapfarm, or set cache_dir to another folder"
                 )
-            # A process that is killed loses nothing that was committed, with OFF as with FULL:
-            # they differ where the machine itself goes down, and NORMAL keeps the file whole then.
-            self._conn.execute("PRAGMA synchronous = NORMAL")
+            # A process that is killed loses nothing that was committed, with OFF as with FULL: they
+            # differ where the machine itself goes down. A run does not wait for a disk for that.
+            self._conn.execute("PRAGMA synchronous = OFF")
 
     def _create(self) -> None:
         deadline = time.monotonic() + PATIENCE

@@ -77,15 +77,17 @@ class _Going(msgspec.Struct):
     worker: str
     outcome: str = "passed"
     seconds: float = 0.0
-    signature: signature.Signature | None = None
+    #: The first of its reports that has failed.
+    failed: pytest.TestReport | None = None
+    ended: float = 0.0
 
-    def take(self, report: pytest.TestReport, root: Path) -> None:
+    def take(self, report: pytest.TestReport) -> None:
         """Take one of its reports."""
         self.seconds += report.duration
         # "rerun" is what a plugin calls a failure that is followed by another attempt.
         if report.outcome not in {"passed", "skipped"}:
             self.outcome = "failed"
-            self.signature = self.signature or signature.of_report(report, root)
+            self.failed = self.failed or report
         elif report.skipped and self.outcome == "passed":
             self.outcome = "skipped"
 
@@ -108,8 +110,9 @@ class AttemptKeeper:
         self._warn = warn
         self._history: History | None = None
         self._commit: Commit | None = None
-        #: Attempts of this run, in the order in which they ended.
-        self.attempts: list[Attempt] = []
+        self._attempts: list[Attempt] = []
+        #: Attempts that have ended, and are not among those yet.
+        self._waiting: list[tuple[str, _Going, str, str]] = []
         self._written = 0
         self._last_write = 0.0
         #: Attempts of items that have not ended.
@@ -122,7 +125,9 @@ class AttemptKeeper:
     @property
     def pending(self) -> bool:
         """Whether there is something to write."""
-        return self._path is not None and self._written < len(self.attempts)
+        return self._path is not None and (
+            bool(self._waiting) or self._written < len(self._attempts)
+        )
 
     def observed(self, nodeid: str, message: wire.ItemFinished) -> None:
         """Keep what a message says beside its reports, which come next."""
@@ -139,27 +144,39 @@ class AttemptKeeper:
         if not seen or report.when == "setup":
             # A plugin may run an item several times.
             seen.append(_Going(str(vars(report).get("worker_id", "master"))))
-        seen[-1].take(report, self._root)
+        seen[-1].take(report)
 
     def ended(self, nodeid: str) -> None:
         """Make attempts of an item's reports."""
         anomalies = self._anomalies.pop(nodeid, "")
         changed = self._changed.pop(nodeid, "")
         for one in self._open.pop(nodeid, []):
-            self._add(nodeid, one, anomalies, changed)
+            one.ended = time.time()
+            self._waiting.append((nodeid, one, anomalies, changed))
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Attempts of this run, in the order in which they ended."""
+        # Not as they end: whoever stops the run for a failure must not wait for its signature.
+        for waiting in self._waiting:
+            self._add(*waiting)
+        self._waiting.clear()
+        return self._attempts
 
     def _add(self, nodeid: str, one: _Going, anomalies: str, changed: str) -> None:
-        found, worker = one.signature or signature.Signature(""), one.worker
+        worker, found = one.worker, signature.Signature("")
+        if one.failed is not None:
+            found = signature.of_report(one.failed, self._root)
         self._tries[nodeid] += 1
-        self.attempts.append(
+        self._attempts.append(
             Attempt(
-                id=f"{self.run.id}-{len(self.attempts)}",
+                id=f"{self.run.id}-{len(self._attempts)}",
                 run=self.run.id,
                 test=nodeid,
                 attempt=self._tries[nodeid],
                 worker=worker,
                 position=self._positions[worker],
-                ended=time.time(),
+                ended=one.ended,
                 seconds=one.seconds,
                 outcome=one.outcome,
                 exception=found.exception,
