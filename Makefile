@@ -34,7 +34,7 @@ WORKERS := import os; print(max(2, len(os.sched_getaffinity(0)) * 3 // 2))
 
 SOURCES := coordinator worker tests demo
 
-.PHONY: help demo test lint unit tests plain bench samples real clean setup
+.PHONY: help demo test lint unit tests plain browser bench samples real clean setup
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=/path/to/python]"
@@ -62,6 +62,14 @@ tests: setup  ## all tests and documentation examples, without lint, on a farm
 plain: setup  ## the same on one process, so that not only the farm judges the farm
 	$(BIN)/python -m pytest
 
+# Root on a machine with apt gets what is missing; anybody else is told, and the tests are skipped.
+browser: setup  ## the page of a report in headless Chromium
+	@{ command -v chromium && command -v npm; } >/dev/null 2>&1 || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  apt-get install -y -qq --no-install-recommends chromium npm >/dev/null; } || \
+	  echo "make: Chromium or npm is missing: apt-get install chromium npm" >&2
+	$(BIN)/python -m pytest tests/browser
+
 # Peers that nothing else needs are installed here, once; what is missing is told in the tables.
 bench: setup  ## benchmarks side by side with their peers: minutes
 	@test -e $(STAMP)-bench || \
@@ -70,8 +78,8 @@ bench: setup  ## benchmarks side by side with their peers: minutes
 	  echo "make: not all peers can be installed; the benchmarks do without them" >&2
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
 
-samples: setup  ## sample projects: plain, xdist, all modes of the farm, shuffled: minutes
-	$(BIN)/python -m pytest tests/samples/test_same_outcomes.py
+samples: setup  ## sample projects: plain, xdist, all modes of the farm, shuffled; Django: minutes
+	$(BIN)/farm run -n 2 tests/samples/test_*.py
 
 flakes: setup  ## find, judge and blame the flakes of a corpus of small suites: minutes
 	PYTHONPATH=tests $(BIN)/python -m flakes

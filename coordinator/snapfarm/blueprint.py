@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snapfarm.node import NodeManager, WorkerNode
+from snapfarm.report import runs
 from snapfarm_worker.anomaly import Level
+from snapfarm_worker.evidence import EvidenceOrder
 from snapfarm_worker.jobs import PytestJob, WorkerFiles, WorkerSpec
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Blueprint:
         workers: int,
         testrun: str,
         sys_path: tuple[str, ...],
+        run: str,
         counts_failures: bool = True,
     ) -> None:
         self._config = config
@@ -44,6 +47,7 @@ class Blueprint:
         self._workers = workers
         self._testrun = testrun
         self._sys_path = sys_path
+        self._run = run
         self._node_manager = NodeManager(config, testrun)
         #: Every worker ever described, by its name.
         self.nodes: dict[str, WorkerNode] = {}
@@ -76,6 +80,17 @@ class Blueprint:
             job=self._job(node),
         )
 
+    def _evidence(self) -> EvidenceOrder | None:
+        settings = self._settings
+        if not settings.golden or not settings.keep_failures:
+            return None
+        return EvidenceOrder(
+            folder=str(runs.prepare(settings.cache_path, "failures")),
+            run=self._run,
+            budget=settings.keep_failures * 1_000_000,
+            redact=tuple(name.lower() for name in settings.redact),
+        )
+
     def _job(self, node: WorkerNode) -> PytestJob:
         factory = getattr(self._config, "_tmp_path_factory", None)
         inner = f"popen-{node.gateway.id}"
@@ -90,4 +105,6 @@ class Blueprint:
             prog=Path(sys.argv[0]).name,
             environment=dict(os.environ),
             counts_failures=self._counts_failures,
+            anomalies=self._settings.anomaly_policy,
+            evidence=self._evidence(),
         )

@@ -46,7 +46,7 @@ class Broadcast:
             self._images[manifest.digest] = memoryview(image)
             if on_demand:
                 self._on_demand.add(manifest.digest)
-        # The same image may be several layers.
+        # The same image may be several layers, or databases.
         return msgspec.structs.replace(announce, manifest=manifest)
 
     def everything(self) -> Iterator[Frames]:

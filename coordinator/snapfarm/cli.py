@@ -37,6 +37,7 @@ RUN_OPTIONS = {
     "flaky": "--farm-flaky",
     "history": "--farm-history",
     "verdicts": "--farm-verdicts",
+    "anomalies": "--farm-anomalies",
 }
 
 
@@ -61,7 +62,10 @@ class FarmCommand(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return sorted(
-            {*super().list_commands(ctx), "compare", "doctor", "golden", "init", *_FLAKES}
+            {
+                *super().list_commands(ctx),
+                *("compare", "diff", "doctor", "golden", "init", "report", *_FLAKES),
+            }
         )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -86,6 +90,14 @@ class FarmCommand(click.Group):
             from snapfarm import flakes_command
 
             return flakes_command.COMMANDS[cmd_name]
+        if cmd_name == "report":
+            from snapfarm.report_command import report
+
+            return report
+        if cmd_name == "diff":
+            from snapfarm.diff_command import diff
+
+            return diff
         return super().get_command(ctx, cmd_name)
 
 
@@ -120,6 +132,7 @@ def main() -> None:
     default=None,
     help="Find out why tests failed, and who broke them.",
 )
+@click.option("--anomalies", metavar="report|fail", help="Fail tests with anomalies.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(pytest_args: tuple[str, ...], **options: str | None) -> None:
     """Run a pytest suite on worker processes, each with the golden databases.

@@ -22,8 +22,11 @@ from typing import Annotated, Literal, cast, get_type_hints
 import msgspec
 
 from snapfarm.config_alembic import AlembicConfig, alembic_config
+from snapfarm.config_django import DjangoConfig, DjangoGolden, django_config
+from snapfarm.config_reports import ReportsConfig, reports_config
 from snapfarm.config_values import (
     NotEmpty,
+    Seconds,
     absolute,
     checked,
     did_you_mean,
@@ -31,6 +34,7 @@ from snapfarm.config_values import (
     key_path,
 )
 from snapfarm.errors import ConfigError
+from snapfarm_worker.anomaly import Action, AnomalyKind, AnomalyPolicy
 from snapfarm_worker.snapshot import BASE
 
 Dist = Literal["load", "loadscope", "loadfile", "loadgroup", "worksteal"]
@@ -39,7 +43,8 @@ ResetPolicy = Literal["test", "module", "session", "never"]
 FlakyPolicy = Literal["pass", "fail", "quarantine"]
 StartMethod = Literal["spawn", "forkserver", "fork"]
 
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
+AnomalyAction = Literal["ignore", "report", "fail"]
+
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
@@ -71,6 +76,8 @@ class GoldenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ring: RingKind | None = None
     #: When a ring goes back to the golden state; None takes the farm's.
     reset: ResetPolicy | None = None
+    #: Made of an alias of a Django project; no file says this, the project's settings do.
+    django: DjangoGolden | None = None
 
 
 class LayerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +132,16 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cache_dir: NotEmpty = ".farm"
     #: File for the JSON report; None writes none.
     report: NotEmpty | None = None
+    #: Reports that are written at the end of a run.
+    reports: ReportsConfig = ReportsConfig()
+    #: Runs whose report is kept in the cache folder; 0 keeps none.
+    keep_runs: NotNegative = 20
+    #: Megabytes of databases that are kept of failed tests, the oldest removed first; 0 keeps none.
+    keep_failures: NotNegative = 200
+    #: Columns, as table.column, whose values are blanked in kept databases and in reports.
+    redact: tuple[NotEmpty, ...] = ()
+    #: Whether a run on GitHub Actions adds to the job's summary, and annotates failures.
+    github: Literal["auto", "off"] = "auto"
     #: How closely database connections are watched for anomalies.
     sensors: Literal["full", "light", "off"] = "full"
     #: How often a test that fails runs again; how it ends last is what counts.
@@ -138,12 +155,24 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     verdicts: Literal["on", "off"] = "off"
     #: Whether attempts are kept in the history of the cache folder.
     history: Literal["on", "off"] = "on"
+    #: Whether a test fails of which an anomaly was observed that is an error.
+    anomalies: Literal["report", "fail"] = "report"
+    #: What becomes of anomalies of some kinds, whatever `anomalies` says.
+    anomaly_kinds: dict[AnomalyKind, AnomalyAction] = {}
+    #: Whether the databases of a Django project are golden ones, and how.
+    django: DjangoConfig = DjangoConfig()
     #: The golden databases, in the order in which the file declares them.
     golden: tuple[GoldenConfig, ...] = ()
     #: Layers on top of them, as the file declares them; `declared_layers` adds those of modules.
     layers: tuple[LayerConfig, ...] = ()
     #: Modules in which functions with `@snapfarm.layer` are looked for.
     layer_modules: tuple[NotEmpty, ...] = ()
+
+    @property
+    def anomaly_policy(self) -> AnomalyPolicy:
+        """What becomes of anomalies."""
+        kinds = {kind: Action(action) for kind, action in self.anomaly_kinds.items()}
+        return AnomalyPolicy(Action(self.anomalies), kinds)
 
     @property
     def cache_path(self) -> Path:
@@ -156,14 +185,16 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.cache_path / "history.sqlite"
 
 
+#: Keys whose values are tables, or lists of a file alone.
+_TABLES = ("django", "reports", "golden", "layers", "layer_modules", "anomaly_kinds")
 #: Keys of the farm that a file, a variable or a flag may set.
 FARM_KEYS = tuple(
-    name
-    for name in FarmConfig.__struct_fields__
-    if name not in {"root", "source", "golden", "layers", "layer_modules"}
+    name for name in FarmConfig.__struct_fields__ if name not in {"root", "source", *_TABLES}
 )
 #: Keys of the table of one golden database.
-GOLDEN_KEYS = tuple(name for name in GoldenConfig.__struct_fields__ if name != "name")
+GOLDEN_KEYS = tuple(
+    name for name in GoldenConfig.__struct_fields__ if name not in {"name", "django"}
+)
 
 #: Keys of the table of one layer.
 LAYER_KEYS = tuple(name for name in LayerConfig.__struct_fields__ if name not in {"name", "where"})
@@ -197,6 +228,10 @@ def load_config(
     if source is not None:
         values = _read_table(source, table, prefix)
     values |= _read_variables(environ)
+    if environ.get("FARM_DJANGO"):
+        asked = django_config("variable FARM_DJANGO", environ["FARM_DJANGO"], Path.cwd())
+        found = values.get("django", DjangoConfig())
+        values["django"] = msgspec.structs.replace(cast("DjangoConfig", found), use=asked.use)
     values |= _read_overrides(overrides or {})
     fields = {"root": root, "source": source, **values}
     return FarmConfig(**fields)  # type: ignore[arg-type]  # `checked` saw each value
@@ -373,25 +408,41 @@ def _declares_farm(pyproject: Path) -> bool:
 
 
 def _read_table(source: Path, table: Mapping[str, object], prefix: str) -> dict[str, object]:
-    known = (*FARM_KEYS, "golden", "layers", "layer_modules")
+    known = (*FARM_KEYS, *_TABLES)
     values: dict[str, object] = {}
     for key, value in table.items():
         if key not in known:
             raise ConfigError(
                 f"{source}: {key_path(prefix, key)}: unknown key{did_you_mean(key, known)}"
             )
-        if key not in {"golden", "layers"}:
-            where = f"{source}: {key_path(prefix, key)}"
+        where = f"{source}: {key_path(prefix, key)}"
+        if key == "django":
+            values[key] = django_config(where, value, source.parent)
+        elif key == "reports":
+            values[key] = reports_config(where, value, source.parent)
+        elif key not in {"golden", "layers", "anomaly_kinds"}:
             value = checked(where, value, _FARM_TYPES[key])
             values[key] = _located(where, key, value, source.parent)
     golden, where = _tables(source, table, key_path(prefix, "golden"))
     values["golden"] = tuple(_read_golden(source, golden, where))
+    kinds, where = _tables(source, table, key_path(prefix, "anomaly_kinds"))
+    values["anomaly_kinds"] = dict(_anomaly_kinds(f"{source}: {where}", kinds))
     layers, where = _tables(source, table, key_path(prefix, "layers"))
     values["layers"] = tuple(
         layer_config(f"{source}: {key_path(where, name)}", name, one, source.parent)
         for name, one in _only_tables(source, layers, where, LAYER_KEYS)
     )
     return values
+
+
+def _anomaly_kinds(where: str, table: Mapping[str, object]) -> Iterator[tuple[AnomalyKind, object]]:
+    known = [str(kind) for kind in AnomalyKind]
+    for name, action in table.items():
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ConfigError(f"{where}: {name!r} is no kind of anomaly{hint}")
+        at = key_path(where, name)
+        yield AnomalyKind(name), checked(at, action, AnomalyAction)
 
 
 def _tables(
@@ -462,6 +513,10 @@ def _read_overrides(overrides: Mapping[str, object]) -> dict[str, object]:
 
 
 def _located(where: str, key: str, value: object, base: Path) -> object:
+    if key == "redact":
+        for entry in cast("tuple[str, ...]", value):
+            if not all(entry.partition(".")):
+                raise ConfigError(f"{where}: expected table.column, got {entry!r}")
     if key in _PATH_KEYS and isinstance(value, str):
         return absolute(where, value, base)
     return value

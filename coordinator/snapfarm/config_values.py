@@ -16,6 +16,7 @@ import msgspec
 from snapfarm.errors import ConfigError
 
 NotEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -47,6 +48,8 @@ def from_text(text: str, wanted: object) -> object:
     """
     kinds = set(_plain_types(wanted))
     stripped = text.strip()
+    if get_origin(wanted) is tuple:
+        return [part.strip() for part in stripped.split(",")]
     if int in kinds and re.fullmatch(r"[+-]?\d+", stripped):
         return int(stripped)
     if float in kinds:
@@ -127,6 +130,8 @@ def _wordings(wanted: object) -> list[str]:
             words.append(("one of " if len(args) > 1 else "") + ", ".join(f'"{a}"' for a in args))
         elif origin is tuple:
             words.append(f"a list, each entry {expected(args[0])}")
+        elif part is bool:
+            words.append("true or false")
         elif origin is Annotated:
             words.append(_bounded(args[0], args[1]))
         else:

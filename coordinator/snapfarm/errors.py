@@ -7,6 +7,7 @@
     │   │   ├── GoldenBuildError    a builder failed; names script, line and statement, or callable
     │   │   ├── GoldenCheckError    built, but integrity_check or foreign_key_check complains
     │   │   └── GoldenTimeout       the builder did not end in its time
+    │   ├── ReportError             a report or a database to compare can't be found or read
     │   ├── StoreFull               the store's quota is too small for one more snapshot
     │   ├── LaunchError             no worker could be started, or all of them died at the start
     │   └── PoolError               a worker pool can't do what it was asked for
@@ -75,6 +76,10 @@ class GoldenCheckError(GoldenError):
 
 class GoldenTimeout(GoldenError):
     """The builder did not end in its time: raise `timeout`, or mend the builder."""
+
+
+class ReportError(UserError):
+    """A report, or a database that is to be compared, can't be found or read."""
 
 
 class StoreFull(UserError):

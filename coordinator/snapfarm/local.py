@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ class LocalDatabases:
         self._rebuild = rebuild
         #: Why a golden database can't be had, by name.
         self._failed: dict[str, str] = {}
+        self.anomalies = config.anomaly_policy
+        #: Golden databases that were obtained together with another, until they are needed.
+        self._snapshots: dict[str, Snapshot] = {}
         self.databases = Databases(policy=ResetPolicy(config.reset), sensors=Level(config.sensors))
         self._layers: LocalLayers | None = None
         if config.layers or config.layer_modules:
@@ -62,6 +66,39 @@ class LocalDatabases:
                 self._failed[golden.name] = str(error)
         pytest.fail(self._failed[golden.name], pytrace=False)
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Add the databases of a Django project that asks for golden ones, whatever runs it."""
+        if self._config.django.use != "on":
+            return
+        from snapfarm.databases import django_order, with_django_databases
+        from snapfarm_worker.django_databases import DjangoDatabases
+
+        try:
+            config = with_django_databases(session.config, self._config, _silent)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from error
+        orders = []
+        for golden in config.golden:
+            if golden.django is not None:
+                load = functools.partial(self._load_together, config, golden)
+                ring = Ring(golden.name, load, kind=RingKind.SHARED_CACHE)
+                self.databases.add(ring, managed=True)
+                orders.append((django_order(golden.django), ring))
+        os.environ.update(self.environment())
+        session.config.pluginmanager.register(DjangoDatabases(orders), "farm-django")
+
+    def _load_together(self, config: FarmConfig, golden: GoldenConfig) -> Snapshot:
+        from snapfarm.golden import family_of, obtain_together
+
+        if golden.name not in self._snapshots:
+            try:
+                results = obtain_together(config, family_of(config, golden), rebuild=self._rebuild)
+            except UserError as error:
+                pytest.fail(str(error), pytrace=False)
+            self._snapshots.update((result.name, result.snapshot) for result in results)
+        return self._snapshots.pop(golden.name)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Restore all rings before the first test, as a farm's workers do.
@@ -71,7 +108,7 @@ class LocalDatabases:
         """
         if session.config.option.collectonly:
             return
-        for name in self.databases.names:
+        for name in (golden.name for golden in self._config.golden):
             with contextlib.suppress(pytest.fail.Exception):
                 self.databases.get(name).ensure()
 
@@ -139,3 +176,8 @@ class LocalLayers:
             golden = next(each for each in self._config.golden if each.name == name)
             self.goldens[name] = self._obtain(golden)
         return self.goldens[name]
+
+
+def _silent(line: str) -> None:
+    """Tell nobody: a run without a farm looks as if there were none."""
+    del line

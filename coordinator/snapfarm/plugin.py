@@ -39,6 +39,7 @@ _OVERRIDES = {
     "farm_flaky": "flaky",
     "farm_history": "history",
     "farm_verdicts": "verdicts",
+    "farm_anomalies": "anomalies",
 }
 
 _config_key: pytest.StashKey[FarmConfig | None] = pytest.StashKey()
@@ -87,6 +88,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="find out why tests failed: run each again in other ways, and name who broke it",
     )  # fmt: skip
     group.addoption("--farm-history", metavar="on|off", help="keep attempts in .farm")
+    group.addoption(
+        "--farm-anomalies", metavar="report|fail",
+        help="whether a test fails of which an anomaly was observed that is an error",
+    )  # fmt: skip
     group.addoption(
         "--rebuild-golden", action="store_true", help="build golden databases anew, not from cache"
     )

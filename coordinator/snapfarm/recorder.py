@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from snapfarm import __version__
-from snapfarm.report.model import GoldenLine, ItemLine, RunReport
+from snapfarm.report.model import Attempt, GoldenLine, ItemLine, RunReport
+from snapfarm.report.reading import attempts, phase_of, relative
 from snapfarm.report.timeline import Phase, Timeline
 from snapfarm_worker import wire
+from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.snapshot import BASE
 
 if TYPE_CHECKING:
@@ -26,20 +31,30 @@ if TYPE_CHECKING:
 #: Characters of a worker's last words that are shown.
 _LAST_WORDS = 4000
 
+#: Outcome of an attempt after which pytest-rerunfailures runs the item again.
+_RERUN = frozenset({"rerun"})
+
 
 class RunRecorder:
     """The report of a run while it is being made."""
 
-    def __init__(self, workers: int, dist: str) -> None:
+    def __init__(self, workers: int, dist: str, *, root: str = "") -> None:
+        started = time.time()
         self.report = RunReport(
+            run=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(started))}-{secrets.token_hex(3)}",
             snapfarm=__version__,
             python=sys.version.split()[0],
             sqlite=sqlite3.sqlite_version,
-            started=time.time(),
+            started=started,
             planned_workers=workers,
             dist=dist,
         )
+        self._root = root
         self._began = time.monotonic()
+        #: Attempts that killed a worker, of items that run again, by node id.
+        self._crashed: dict[str, tuple[Attempt, ...]] = {}
+        #: What an item's last message says of its resets and its evidence, until it is recorded.
+        self._last: tuple[float, tuple[DatabaseEvidence, ...]] = (0.0, ())
         self._timeline = Timeline(self._began)
         #: Why workers failed or how they died, in order, each text once.
         self._words: dict[str, str] = {}
@@ -88,6 +103,7 @@ class RunRecorder:
             case wire.SessionEnded():
                 self._timeline.session_ended(worker, now)
             case wire.ItemFinished(seconds=seconds, resets=resets, anomalies=anomalies):
+                self._last = sum(reset.seconds for reset in resets), message.evidence
                 self._timeline.item_ended(now)
                 line.items += 1
                 line.busy_seconds += seconds
@@ -106,34 +122,95 @@ class RunRecorder:
         """Keep that a worker holds all databases."""
         self._timeline.ready(worker, time.monotonic())
 
-    def finished(self, nodeid: str, worker: str, seconds: float, phases: Iterable[Phase]) -> None:
+    def finished(
+        self,
+        nodeid: str,
+        worker: str,
+        seconds: float,
+        phases: Iterable[Phase],
+        evidence: tuple[DatabaseEvidence, ...] = (),
+    ) -> None:
         """Keep an item's outcome, which is that of its worst phase, and what its phases took."""
-        line = self.report.worker(worker) if self.report.planned_workers else None
-        found = set()
+        phases = tuple(phases)
+        reset, sent = self._last
+        self._last = (0.0, ())
+        began = self._ago(seconds)
+        tries = self._crashed.pop(nodeid, ())
+        if tries or any(phase.failure is not None for phase in phases):
+            tries += attempts(phases, worker, began, evidence or sent)
+        spent = {"setup": 0.0, "call": 0.0, "teardown": 0.0}
         for phase in phases:
-            found.add(phase.outcome)
-            if line is None:
-                continue
-            match phase.when:
-                case "setup":
-                    line.setup_seconds += phase.seconds
-                case "call":
-                    line.call_seconds += phase.seconds
-                case "teardown":
-                    line.teardown_seconds += phase.seconds
-        worst = next((o for o in ("failed", "rerun", "skipped") if o in found), "passed")
-        if worst == "rerun":
-            worst = "passed"
-        self.report.items.append(
-            ItemLine(nodeid=nodeid, outcome=worst, worker=worker, seconds=seconds)
-        )
-
-    def crashed(self, nodeid: str, died: Died, seconds: float) -> None:
-        """Keep that an item killed its worker."""
+            if phase.when in spent:
+                spent[phase.when] += phase.seconds
+        if self.report.planned_workers:
+            line = self.report.worker(worker)
+            line.setup_seconds += spent["setup"]
+            line.call_seconds += spent["call"]
+            line.teardown_seconds += spent["teardown"]
+        found = {phase.outcome for phase in phases}
+        outcome = next((o for o in ("failed", "skipped") if o in found - _RERUN), "passed")
+        path, place = phases[0].place if phases else ("", 0)
         self.report.items.append(
             ItemLine(
-                nodeid=nodeid, outcome="failed", worker=died.worker, seconds=seconds, crashed=True
+                nodeid=nodeid,
+                outcome=outcome,
+                worker=worker,
+                seconds=seconds,
+                began=began,
+                setup=spent["setup"],
+                call=spent["call"],
+                teardown=spent["teardown"],
+                reset=reset,
+                path=path,
+                line=place,
+                detail=next((phase.detail for phase in phases if phase.detail), ""),
+                attempts=self._at_home(tries),
             )
+        )
+
+    def crashed(
+        self, nodeid: str, died: Died, seconds: float, phase: Phase, *, final: bool = True
+    ) -> None:
+        """Keep that an item killed its worker; `final` if that is its outcome."""
+        began = self._ago(seconds)
+        tries = self._crashed.pop(nodeid, ()) + attempts([phase], died.worker, began)
+        if not final:
+            self._crashed[nodeid] = tries
+            return
+        path, line = phase.place
+        self.report.items.append(
+            ItemLine(
+                nodeid=nodeid,
+                outcome="failed",
+                worker=died.worker,
+                seconds=seconds,
+                crashed=True,
+                began=began,
+                path=path,
+                line=line,
+                attempts=self._at_home(tries),
+            )
+        )
+
+    def _ago(self, seconds: float) -> float:
+        """Return when something began that has just ended, in seconds since the run began."""
+        return max(0.0, time.monotonic() - self._began - seconds)
+
+    def _at_home(self, tries: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        """Return attempts with the paths in them relative to the root."""
+        return tuple(
+            msgspec.structs.replace(
+                each,
+                failures=tuple(
+                    msgspec.structs.replace(failure, path=relative(failure.path, self._root))
+                    for failure in each.failures
+                ),
+                evidence=tuple(
+                    msgspec.structs.replace(kept, file=relative(kept.file, self._root))
+                    for kept in each.evidence
+                ),
+            )
+            for each in tries
         )
 
     def anomalies(self, found: Iterable[Anomaly]) -> None:
@@ -179,6 +256,7 @@ class RunRecorder:
             self.report.wall = self._timeline.wall(now)
             for line in self.report.workers.values():
                 line.times = self._timeline.of_worker(line.worker, line.busy_seconds)
+                line.launched = self._timeline.launched_at(line.worker)
         self.report.exit_status = exit_status
         return self.report
 
@@ -200,5 +278,5 @@ class PlainItems:
         found = self._reports.pop(nodeid, [])
         worker = next((str(vars(report).get("worker_id", "master")) for report in found), "master")
         seconds = sum(report.duration for report in found)
-        phases = [Phase(str(each.when), each.outcome, each.duration) for each in found]
+        phases = [phase_of(each) for each in found]
         self._recorder.finished(nodeid, worker, seconds, phases)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import pytest
 
 from snapfarm.crashes import CrashScheduler, crash_report
-from snapfarm.report.timeline import Phase
+from snapfarm.report.reading import phase_of
 from snapfarm_worker import junit, plain
 from snapfarm_worker.keys import nodeid_of
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from snapfarm.happenings import Died
     from snapfarm.node import WorkerNode
+    from snapfarm.report.timeline import Phase
     from snapfarm_worker import wire
     from snapfarm_worker.wire import Location
 
@@ -153,9 +154,7 @@ class Replay:
             if over:
                 passed = any((one.when, one.outcome) == ("call", "passed") for one in phases)
                 junit.forget_attempt(self._config, cast("pytest.TestReport", report), passed=passed)
-            # A subtest's time is in its test's too.
-            seconds = 0.0 if hasattr(report, "context") else getattr(report, "duration", 0.0)
-            phases.append(Phase(str(report.when), report.outcome, seconds))
+            phases.append(phase_of(report))
         if self._watch is not None:
             self._watch.ended(key)
         hook.pytest_runtest_logfinish(nodeid=nodeid_of(key), location=self._location(key))
@@ -184,8 +183,8 @@ class Replay:
         self._crashes[node.gateway.id, key] = report, again
         return again
 
-    def crashed(self, node: WorkerNode, key: str, died: Died, seconds: float) -> bool:
-        """Report an item that killed its worker; return whether this is its outcome."""
+    def crashed(self, node: WorkerNode, key: str, died: Died, seconds: float) -> tuple[bool, Phase]:
+        """Report an item that killed its worker; return whether this is its outcome, and what."""
         report, again = self._crashes.pop((node.gateway.id, key), (None, False))
         if report is None:
             report = self._crash_report(node, key, died, seconds)
@@ -198,7 +197,7 @@ class Replay:
         if again:
             junit.forget_attempt(self._config, report, passed=False)
         hook.pytest_runtest_logfinish(nodeid=report.nodeid, location=report.location)
-        return not again
+        return not again, phase_of(report)
 
     def _handle_crash(self, report: pytest.TestReport, *, may_rerun: bool) -> bool:
         with CrashScheduler(self._config, report.nodeid if may_rerun else None) as scheduler:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from snapfarm import hookspecs, xdist_names
@@ -17,6 +18,7 @@ from snapfarm.config import FarmConfig, load_config
 from snapfarm.errors import UserError
 from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
+from snapfarm_worker.evidence import without_literals
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.session import is_worker_session
 from snapfarm_worker.texts import readable
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from snapfarm.local import LocalDatabases
+    from snapfarm.report.model import RunReport
 
 #: Under this name the plugin with the fixtures is registered, in workers too.
 DATABASE_PLUGIN = "farm-databases"
@@ -142,7 +145,10 @@ def _with_our_flags(message: str) -> str:
 
 def _is_configured(root: Path) -> bool:
     """Whether a project says anything of a farm; quick, since every pytest run comes here."""
-    if os.environ.get("FARM_CONFIG") or (root / "farm.toml").exists():
+    if (
+        any(os.environ.get(name) for name in ("FARM_CONFIG", "FARM_DJANGO"))
+        or (root / "farm.toml").exists()
+    ):
         return True
     try:
         text = (root / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
@@ -199,7 +205,7 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
     if local is None:
         local = LocalDatabases(farm_config or FarmConfig(root=config.rootpath))
     recorder = RunRecorder(0, "no")
-    config.pluginmanager.register(DatabasePlugin(local.databases), DATABASE_PLUGIN)
+    config.pluginmanager.register(DatabasePlugin(local.databases, local.anomalies), DATABASE_PLUGIN)
     config.pluginmanager.register(local, "farm-local")
     if _report_path(config) is not None:
         config.pluginmanager.register(PlainItems(recorder), "farm-plain-items")
@@ -235,16 +241,60 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
 
     A worker of pytest-xdist leaves it to the process that distributes, which has all results.
     """
-    path = _report_path(config)
-    if path is None or hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
         return
-    try:
-        model.write_json(recorder.close(exit_status), path)
-    except OSError as error:
-        sys.stderr.write(f"snapfarm: the report could not be written: {error}\n")
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"snapfarm: the report could not be written: {readable(told)}\n")
+    path = _report_path(config)
+    if path is not None or recorder.report.planned_workers:
+        recorder.close(exit_status)
+    if recorder.report.planned_workers:
+        _blank(recorder.report, config)
+    if path is not None:
+        try:
+            model.write_json(recorder.report, path)
+        except OSError as error:
+            _warn(f"the report could not be written: {error}")
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            _warn(f"the report could not be written: {readable(told)}")
+    if recorder.report.planned_workers:
+        _publish(recorder.report, config)
+
+
+def _blank(report: RunReport, config: pytest.Config) -> None:
+    """Blank in anomalies what is blanked in the evidence of failures."""
+    from snapfarm.plugin import farm_config_of
+
+    farm_config = farm_config_of(config)
+    if farm_config is not None and farm_config.redact:
+        redact = [name.lower() for name in farm_config.redact]
+        report.anomalies = [
+            msgspec.structs.replace(each, sql=without_literals(each.sql, redact))
+            for each in report.anomalies
+        ]
+
+
+def _publish(report: RunReport, config: pytest.Config) -> None:
+    from snapfarm.plugin import farm_config_of
+    from snapfarm.report.publish import publish
+
+    farm_config = farm_config_of(config)
+    if farm_config is None:
+        return
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    report.seed = str(config.getoption("randomly_seed", "") or "")
+    if config.option.farm_config:
+        report.replay = ("--config", str(config.option.farm_config))
+
+    def say(line: str) -> None:
+        if reporter is not None:
+            reporter.write_line(readable(line))
+
+    for warning in publish(report, farm_config, os.environ, say):
+        _warn(warning)
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"snapfarm: {text}\n")
 
 
 def _report_path(config: pytest.Config) -> Path | None:

@@ -12,6 +12,7 @@ import msgspec
 
 from snapfarm.broadcast import Broadcast
 from snapfarm.config import FarmConfig, GoldenConfig, LayerConfig
+from snapfarm.databases import django_order
 from snapfarm.golden import GoldenResult, describe, obtain
 from snapfarm.golden.layers import declared_layers, obtain_layers
 from snapfarm.store import SnapshotStore
@@ -70,7 +71,12 @@ def serve(
         manifest = result.snapshot.manifest
         announce = broadcast.add(manifest, store.image(manifest.digest))
         orders.append(
-            DatabaseOrder(announce, golden.ring or settings.ring, golden.reset or settings.reset)
+            DatabaseOrder(
+                announce,
+                golden.ring or settings.ring,
+                golden.reset or settings.reset,
+                None if golden.django is None else django_order(golden.django),
+            )
         )
     offers = []
     for result in layers:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from snapfarm import overruns
+from snapfarm import databases, overruns
 from snapfarm.blueprint import Blueprint
 from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
@@ -62,7 +62,7 @@ class FarmSession:
         self._settings = farm_config
         self._workers = workers
         self._testrun = str(config.getoption("testrunuid", None) or uuid.uuid4().hex)
-        self._recorder = RunRecorder(workers, farm_config.dist)
+        self._recorder = RunRecorder(workers, farm_config.dist, root=str(config.rootpath))
         self._teller = Teller(config)
         try:
             self._watch = FlakeWatch(config, farm_config, workers, self._recorder, self._teller.say)
@@ -75,6 +75,7 @@ class FarmSession:
             workers,
             self._testrun,
             sys_path,
+            self._recorder.report.run,
             counts_failures=not self._watch.changes_outcomes,
         )
         self._nodes = self._blueprint.nodes
@@ -151,17 +152,15 @@ class FarmSession:
         self._watch.keeper.begin(golden, self._settings.ring)
 
     def _serve_databases(self, hub: Hub) -> None:
-        if not (self._settings.golden or self._settings.layers):
-            hub.serve(Broadcast(self._settings.chunk_size), ())
-            return
-        from snapfarm import serving  # a farm without databases does without it
-
-        served = serving.serve(
+        served = databases.served(
+            self._config,
             self._settings,
-            rebuild=bool(self._config.getoption("rebuild_golden", None)),
             scratch=None if self._folder is None else self._folder.path,
             say=self._teller.say,
         )
+        if served is None:
+            hub.serve(Broadcast(self._settings.chunk_size), ())
+            return
         self._goldens = served.goldens
         for result in (*served.goldens, *served.layer_results):
             self._recorder.golden(result)
@@ -416,9 +415,9 @@ class FarmSession:
         if self._broken:
             return
         self._announce_ready(now=True)
-        if self._replay.crashed(self._nodes[died.worker], key, died, seconds):
-            self._recorder.crashed(nodeid_of(key), died, seconds)
-        else:
+        final, phase = self._replay.crashed(self._nodes[died.worker], key, died, seconds)
+        self._recorder.crashed(nodeid_of(key), died, seconds, phase, final=final)
+        if not final:
             self._recorder.notice(f"{died.worker}: {nodeid_of(key)} killed it, and runs again")
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:

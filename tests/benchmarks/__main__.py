@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks import broadcast, pool, reset, restore, suites
+from benchmarks import broadcast, django_suite, pool, reset, restore, sensors, suites
 from benchmarks.options import command
 
 BENCHMARKS = {
     suites.NAME: suites.run,
+    django_suite.NAME: django_suite.run,
     broadcast.NAME: broadcast.run,
     restore.NAME: restore.run,
     reset.NAME: reset.run,
     pool.NAME: pool.run,
+    sensors.NAME: sensors.run,
 }
 
 if __name__ == "__main__":

@@ -36,11 +36,13 @@ PRIVATE = "private"
 WORKER = "whole worker"
 RECIPE = "recipe"
 COPY = "tmpfs copy"
-VARIANTS = (SHARED, MEMDB, PRIVATE, WORKER, RECIPE, COPY)
+LAYER = "layer"
+VARIANTS = (SHARED, LAYER, MEMDB, PRIVATE, WORKER, RECIPE, COPY)
 
 _WHAT = (
     "*Shared-cache*, *memdb*, *private*: `Ring.reset`; a private ring has nothing to reset, its "
-    "connections bring their own copy. One round is the median of ten tests in a row. *Whole "
+    "connections bring their own copy. One round is the median of ten tests in a row. *Layer*: as "
+    "shared-cache, with a layer on top that a fixture of wider scope has committed. *Whole "
     "worker*: all that a worker does for a shared-cache ring around a test, sensors included. "
     "*Recipe*: connect, deserialize, backup into a new shared-cache ring, close. *tmpfs copy*: "
     "remove the file, copy the template."
@@ -89,6 +91,18 @@ def ring_reset(path: Path, test: Test, kind: RingKind) -> Iterator[Step]:
     """Reset a ring, and nothing else."""
     keep_freed_memory()
     with Ring.restore(load(path), kind=kind) as ring:
+        yield _past_the_beginning(lambda: timed(test, ring.connect, ring.reset))
+
+
+@contextlib.contextmanager
+def layer_reset(path: Path, test: Test) -> Iterator[Step]:
+    """Reset a ring to a layer on top of its golden state."""
+    keep_freed_memory()
+    with Ring.restore(load(path)) as ring:
+        with ring.layers.watch() as mark:
+            with contextlib.closing(ring.connect()) as conn:
+                write(conn)
+            assert ring.layers.add(mark, "fixture") is not None
         yield _past_the_beginning(lambda: timed(test, ring.connect, ring.reset))
 
 
@@ -188,6 +202,7 @@ def _measure(options: Options, size: int, test: Test, alone: Table, ready: Table
 
     lanes: dict[str, Prepare] = {
         SHARED: functools.partial(ring_reset, test=test, kind=RingKind.SHARED_CACHE),
+        LAYER: functools.partial(layer_reset, test=test),
         MEMDB: functools.partial(ring_reset, test=test, kind=RingKind.MEMDB),
         PRIVATE: functools.partial(ring_reset, test=test, kind=RingKind.PRIVATE),
         WORKER: functools.partial(worker, test=test),

@@ -321,6 +321,7 @@ def test_output_without_line_ends_and_of_odd_bytes_is_shown(tmp_path: Path) -> N
 
 
 PATCHES = """
+import sys
 import time
 from unittest import mock
 import pytest
@@ -337,10 +338,19 @@ def test_it():
         pause(0.5)
         assert [time.monotonic(), time.monotonic()] == [1.0, 2.0]
         pause(0.5)
+
+def test_time_is_frozen(monkeypatch):
+    # As freezegun does it, wherever a module has the function; in a year after 2038, whose seconds
+    # are more than a C int holds.
+    real = time.monotonic
+    for module in list(sys.modules.values()):
+        for name in [name for name, value in list(vars(module).items()) if value is real]:
+            monkeypatch.setattr(module, name, lambda: 2.7e9)
+    time.sleep(0.5)
 """
 
 
 def test_what_tests_patch_is_not_used_by_the_worker(tmp_path: Path) -> None:
     run = _suite(tmp_path, PATCHES, farm="heartbeat_timeout = 0.5\n").run(workers=1)
     assert run.exit_code == 0, run.output
-    assert run.counts == {"passed": 5}
+    assert run.counts == {"passed": 6}

@@ -2,84 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from snapfarm_worker.anomaly import AnomalyKind
-from snapfarm_worker.databases import Databases
-from snapfarm_worker.fixtures import DatabasePlugin
-from snapfarm_worker.ring import ResetPolicy, Ring
-from support.golden import golden
-
-
-class Run:
-    """A pytest run of one file, in this process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.databases = Databases(policy=ResetPolicy.TEST, sensors=True)
-        self.plugin = DatabasePlugin(self.databases)
-        self.reports: list[pytest.TestReport] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the reports."""
-        self.reports.append(report)
-
-    def __call__(self, source: str, *, databases: tuple[str, ...] = ("default",)) -> Run:
-        for name in databases:
-            self.databases.add(Ring.restore(golden(name)))
-        head = "import contextlib, gc, sqlite3, threading\nimport pytest\n"
-        (self.folder / "test_it.py").write_text(head + textwrap.dedent(source), encoding="utf-8")
-        (self.folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-        arguments = [
-            str(self.folder), "-q", "-p", "no:cacheprovider", "-p", "no:snapfarm", "-c",
-            str(self.folder / "pytest.ini"), "--strict-markers", "--import-mode=importlib",
-        ]  # fmt: skip
-        pytest.main(arguments, plugins=[self.plugin, self])
-        return self
-
-    @property
-    def outcomes(self) -> dict[str, str]:
-        """Outcome by name of each test; an error in setup or teardown is "error"."""
-        found: dict[str, str] = {}
-        for report in self.reports:
-            name = report.nodeid.rpartition("::")[2]
-            if report.failed and report.when != "call":
-                found[name] = "error"
-            elif report.when == "call" or report.skipped:
-                found.setdefault(name, report.outcome)
-        return found
-
-    @property
-    def failed(self) -> list[str]:
-        """Names of what did not pass."""
-        return [name for name, outcome in self.outcomes.items() if outcome != "passed"]
-
-    @property
-    def found(self) -> list[tuple[str, AnomalyKind]]:
-        """Test and kind of each anomaly."""
-        return [(each.test.rpartition("::")[2], each.kind) for each in self.plugin.anomalies]
-
-    def text(self, name: str) -> str:
-        """Return all that the reports of one test say."""
-        reports = [r for r in self.reports if r.nodeid.endswith(f"::{name}")]
-        sections = "".join(f"{title}\n{text}\n" for r in reports for title, text in r.sections)
-        return sections + "".join(r.longreprtext for r in reports)
+from support.fixture_run import FixtureRun
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    modules = set(sys.modules)
-    run = Run(tmp_path)
-    yield run
-    run.databases.close()
-    for name in set(sys.modules) - modules:
-        if name.startswith("test_it"):
-            del sys.modules[name]
+def run(tmp_path: Path) -> Iterator[FixtureRun]:
+    with FixtureRun(tmp_path) as run:
+        yield run
 
 
 PRISTINE = """
@@ -93,7 +28,7 @@ PRISTINE = """
 """
 
 
-def test_every_test_begins_with_golden_rows(run: Run) -> None:
+def test_every_test_begins_with_golden_rows(run: FixtureRun) -> None:
     run(
         PRISTINE
         + """
@@ -129,7 +64,7 @@ def test_every_test_begins_with_golden_rows(run: Run) -> None:
     assert [each.tier for each in resets] == ["in-place"]
 
 
-def test_threads_and_their_failures(run: Run) -> None:
+def test_threads_and_their_failures(run: FixtureRun) -> None:
     run(
         PRISTINE
         + """
@@ -161,7 +96,7 @@ def test_threads_and_their_failures(run: Run) -> None:
     assert run.found == []
 
 
-def test_policies_by_marker(run: Run) -> None:
+def test_policies_by_marker(run: FixtureRun) -> None:
     run(
         PRISTINE
         + """
@@ -184,7 +119,7 @@ def test_policies_by_marker(run: Run) -> None:
     assert run.failed == []
 
 
-def test_module_and_session_boundaries(run: Run) -> None:
+def test_module_and_session_boundaries(run: FixtureRun) -> None:
     (run.folder / "test_a.py").write_text(
         "import pytest\n"
         "@pytest.mark.farm(reset='module')\n"
@@ -208,7 +143,7 @@ def test_module_and_session_boundaries(run: Run) -> None:
     assert list(run.plugin._resets) == ["test_a.py::test_module[1]", "test_it.py::test_session[1]"]
 
 
-def test_a_marker_chooses_the_database(run: Run) -> None:
+def test_a_marker_chooses_the_database(run: FixtureRun) -> None:
     run(
         """
     pytestmark = pytest.mark.farm(database="second")
@@ -230,7 +165,10 @@ def test_a_marker_chooses_the_database(run: Run) -> None:
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("databse='x'", "unknown keyword 'databse': expected database, reset, threads or layer"),
+        (
+            "databse='x'",
+            "unknown keyword 'databse': expected database, reset, threads, layer or allow",
+        ),
         ("layer=1", "layer is 1: expected the name of a declared layer, or a list of such"),
         ("layer='x'", "there is no layer 'x': none is declared in [tool.farm.layers], or by"),
         ("database='x'", "there is no database 'x': choose one of 'default'"),
@@ -240,7 +178,7 @@ def test_a_marker_chooses_the_database(run: Run) -> None:
         ("'x'", "('x',) has no keyword"),
     ],
 )
-def test_a_wrong_marker_is_that_tests_error(run: Run, marker: str, message: str) -> None:
+def test_a_wrong_marker_is_that_tests_error(run: FixtureRun, marker: str, message: str) -> None:
     run(
         f"""
     @pytest.mark.farm({marker})
@@ -256,7 +194,7 @@ def test_a_wrong_marker_is_that_tests_error(run: Run, marker: str, message: str)
     assert [r.when for r in run.reports if r.failed] == ["setup"]
 
 
-def test_without_a_golden_database_fixtures_tell_how_to_declare_one(run: Run) -> None:
+def test_without_a_golden_database_fixtures_tell_how_to_declare_one(run: FixtureRun) -> None:
     run(
         """
     @pytest.mark.parametrize("name", ["farm_db", "farm_ring", "farm_uri", "farm_threads"])
@@ -274,7 +212,7 @@ def test_without_a_golden_database_fixtures_tell_how_to_declare_one(run: Run) ->
         assert "[tool.farm.golden.default]" in run.text(name)
 
 
-def test_leaks_are_named_and_the_next_test_is_pristine(run: Run) -> None:
+def test_leaks_are_named_and_the_next_test_is_pristine(run: FixtureRun) -> None:
     check = (
         "    def test_after_{}(farm_uri):\n"
         "        assert rows(farm_uri) == 200\n"
@@ -306,7 +244,7 @@ def test_leaks_are_named_and_the_next_test_is_pristine(run: Run) -> None:
     ]
 
 
-def test_failing_tests_leave_no_false_alarm(run: Run) -> None:
+def test_failing_tests_leave_no_false_alarm(run: FixtureRun) -> None:
     """A failure keeps the frames of its test alive, with its cursors and connections."""
     run(
         PRISTINE
@@ -339,7 +277,7 @@ def test_failing_tests_leave_no_false_alarm(run: Run) -> None:
     assert run.found == []
 
 
-def test_wider_fixtures_keep_their_transactions(run: Run) -> None:
+def test_wider_fixtures_keep_their_transactions(run: FixtureRun) -> None:
     run(
         PRISTINE
         + """
@@ -372,7 +310,7 @@ def test_wider_fixtures_keep_their_transactions(run: Run) -> None:
     assert run.found == []
 
 
-def test_reports_show_what_was_observed(run: Run) -> None:
+def test_reports_show_what_was_observed(run: FixtureRun) -> None:
     run(
         """
     def test_leaves(farm_ring):
@@ -395,7 +333,7 @@ def test_reports_show_what_was_observed(run: Run) -> None:
     assert run.plugin.take("test_it.py::test_leaves") == ((), ())
 
 
-def test_sqlalchemy_sees_golden_rows_in_each_test(run: Run) -> None:
+def test_sqlalchemy_sees_golden_rows_in_each_test(run: FixtureRun) -> None:
     pytest.importorskip("sqlalchemy")
     run(
         """
@@ -423,7 +361,7 @@ def test_sqlalchemy_sees_golden_rows_in_each_test(run: Run) -> None:
     assert run.found == []
 
 
-def test_every_attempt_is_a_test_of_its_own(run: Run) -> None:
+def test_every_attempt_is_a_test_of_its_own(run: FixtureRun) -> None:
     """As plugins that rerun do it, the whole protocol runs again for one item."""
     (run.folder / "conftest.py").write_text(
         "from _pytest.runner import runtestprotocol\n"
@@ -448,7 +386,7 @@ def test_every_attempt_is_a_test_of_its_own(run: Run) -> None:
     assert [each.tier for each in resets] == ["in-place"] * 3
 
 
-def test_the_fixtures_of_sqlalchemy(run: Run) -> None:
+def test_the_fixtures_of_sqlalchemy(run: FixtureRun) -> None:
     run(
         """
     import asyncio

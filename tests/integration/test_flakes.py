@@ -106,7 +106,7 @@ def test_an_expired_entry_fails_a_run_that_passes(tmp_path: Path) -> None:
     run = suite.run("--farm-history=off")
     assert (run.exit_code, run.counts) == (1, {"passed": 1})
     assert "expired on 2020-01-01; ask anna, see https://example.org/7" in run.text_of("quarantine")
-    assert not (tmp_path / ".farm").exists()
+    assert not (tmp_path / ".farm" / "history.sqlite").exists()
 
 
 @pytest.mark.parametrize("mode", ["load", "loadfile"])

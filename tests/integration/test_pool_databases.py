@@ -158,6 +158,6 @@ def test_figures_progress_and_report(database: Golden, tmp_path: Path) -> None:
     assert written["tasks"]["done"] == 200
     assert "<html" in report.write(tmp_path / "report.html").read_text()
     assert report.write(str(tmp_path / "report.txt")).read_text() == f"{report}\n"
-    with pytest.raises(ConfigError, match=r"\.html, \.json, \.txt, not in '\.pdf'"):
+    with pytest.raises(ConfigError, match=r"\.html, \.json, \.md, \.txt, not in '\.pdf'"):
         report.write(tmp_path / "report.pdf")
     assert "201" in str(pool.report())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,12 @@ def test_the_corpus_has_six_variants_of_each_kind() -> None:
 
 def test_every_kind_is_explained() -> None:
     assert set(KINDS) == set(AnomalyKind)
+    page = (Path(__file__).parents[2] / "docs" / "sensors.md").read_text()
+    for kind, info in KINDS.items():
+        section = page.partition(f"### {kind}\n")[2].partition("\n#")[0]
+        assert info.definition[1:] in section
+        assert info.evidence in section
+        assert info.remedy in section
     assert all(each.definition and each.evidence and each.remedy for each in KINDS.values())
 
 

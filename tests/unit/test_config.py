@@ -19,6 +19,7 @@ from snapfarm.config import (
     uri_variable,
 )
 from snapfarm.config_alembic import ALEMBIC_KEYS, AlembicConfig
+from snapfarm.config_django import DJANGO_KEYS, DjangoConfig
 from snapfarm.errors import ConfigError
 from snapfarm.golden.builders import builders_of
 from snapfarm.golden.fingerprint import fingerprint
@@ -331,6 +332,10 @@ def test_the_reference_lists_every_key_with_its_variable_and_default() -> None:
     assert tuple(alembic) == ALEMBIC_KEYS
     for key, (_, default, _) in alembic.items():
         assert default == in_toml(getattr(AlembicConfig(), key))
+    django = documented("django")
+    assert tuple(django) == DJANGO_KEYS
+    for key, (_, default, _) in django.items():
+        assert default == in_toml(getattr(DjangoConfig(), key))
 
 
 def test_patterns_hold_in_a_folder_whose_name_looks_like_one(tmp_path: Path) -> None:
@@ -352,3 +357,45 @@ def test_patterns_hold_in_a_folder_whose_name_looks_like_one(tmp_path: Path) -> 
     ]
     inputs = {part for part in fingerprint(config, golden).parts if part.startswith("input")}
     assert inputs == {"input db/a.sql", "input db/b.sql", "input db/[odd].sql"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("django = true", DjangoConfig(use="on")),
+        ("django = false", DjangoConfig(use="off")),
+        ("django = 'auto'", DjangoConfig(use="auto")),
+        (
+            "[django]\nrestore_migration_data = true",
+            DjangoConfig(use="on", restore_migration_data=True),
+        ),
+        ("[django]\nuse = false\ntimeout = 5", DjangoConfig(use="off", timeout=5.0)),
+        ("[django]\nuse = 'auto'\nenv = ['A']", DjangoConfig(use="auto", env=("A",))),
+    ],
+)
+def test_what_is_said_of_django(tmp_path: Path, text: str, expected: DjangoConfig) -> None:
+    assert load(tmp_path, text).django == expected
+
+
+def test_a_variable_switches_django_and_leaves_the_rest(tmp_path: Path) -> None:
+    text = "[django]\nrestore_migration_data = true\ninputs = ['data/*.csv']\n"
+    found = load(tmp_path, text, FARM_DJANGO="off").django
+    assert found == DjangoConfig(
+        use="off", restore_migration_data=True, inputs=(str(tmp_path / "data/*.csv"),)
+    )
+    assert load_config(tmp_path / "none", environ={"FARM_DJANGO": "on"}).django.use == "on"
+    with pytest.raises(ConfigError, match=r"^variable FARM_DJANGO: expected true, false, \"auto\""):
+        load(tmp_path, text, FARM_DJANGO="perhaps")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("django = 3", "django: expected true, false"),
+        ("[django]\nrestore = true", "django.restore: unknown key; known are: use, "),
+        ("[django]\nrestore_migration_data = 'yes'", "expected true or false, got 'yes'"),
+        ("[django]\ntimeout = -1", "django.timeout: expected a number of at least 0"),
+    ],
+)
+def test_what_can_not_be_said_of_django(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in refusal(tmp_path, text)

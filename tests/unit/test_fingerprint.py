@@ -14,6 +14,7 @@ import snapfarm
 from snapfarm.config import FarmConfig, GoldenConfig
 from snapfarm.errors import ConfigError
 from snapfarm.golden.fingerprint import changes, fingerprint
+from snapfarm.golden.sources import project_search, source_parts
 
 
 @pytest.fixture
@@ -108,6 +109,13 @@ def test_it_imports_nothing(project: Path) -> None:
     before = set(sys.modules)
     parts(project)
     assert not {"seeds", "app"} & (set(sys.modules) - before)
+
+
+def test_of_our_own_packages_the_version_is_enough(tmp_path: Path) -> None:
+    """Modules with layers import snapfarm, which may be installed from a folder."""
+    (tmp_path / "made.py").write_text("import snapfarm, snapfarm.config, snapfarm_worker.ring\n")
+    parts = source_parts("made", tmp_path, project_search(tmp_path))
+    assert list(parts) == ["module made.py"]
 
 
 def test_versions_are_part_of_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

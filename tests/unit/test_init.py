@@ -150,6 +150,9 @@ def test_scripts_files_and_folders_of_others(tmp_path: Path) -> None:
             "db/1.sql": "-- CREATE TABLE no(x);\nCREATE TABLE a(x); create table b(x);",
             "db/2_rows.sql": "INSERT OR IGNORE INTO a VALUES (1);",
             "db/3.sql": "SELECT 1;",
+            "db/4.sql": "CREATE TRIGGER t AFTER UPDATE ON a BEGIN INSERT INTO b SELECT 1; END",
+            "db/5.sql": "CREATE UNIQUE INDEX i ON a(x);",
+            "old/rows.sql": "INSERT INTO a VALUES (2);",
             "extra.sql": "CREATE VIRTUAL TABLE c USING fts5(x);",
             ".venv/x.sql": "CREATE TABLE no(x);",
             "env3/pyvenv.cfg": "",
@@ -163,14 +166,18 @@ def test_scripts_files_and_folders_of_others(tmp_path: Path) -> None:
     assert facts.scripts == (
         ScriptFact("extra.sql", 1, inserts=False),
         ScriptFact("db/1.sql", 2, inserts=False),
-        ScriptFact("db/2_rows.sql", 0, inserts=True),
-        ScriptFact("db/3.sql", 0, inserts=False),
+        ScriptFact("db/2_rows.sql", 0, inserts=True, defines=False),
+        ScriptFact("db/3.sql", 0, inserts=False, defines=False),
+        ScriptFact("db/4.sql", 0, inserts=True),
+        ScriptFact("db/5.sql", 0, inserts=False),
+        ScriptFact("old/rows.sql", 0, inserts=True, defines=False),
     )
     assert facts.files == (FileFact("app.sqlite3", 100),)
     assert facts.notes == ("broken.py is no Python that this interpreter can read",)
-    tables = [each.table for each in choose(facts, knows_django=False).candidates]
-    assert tables == [
-        {"schema": ["db/1.sql"], "seed": ["db/2_rows.sql"]},
+    choice = choose(facts, knows_django=False)
+    assert choice.rejected == ("old/rows.sql: it inserts rows, and makes no table",)
+    assert [each.table for each in choice.candidates] == [
+        {"schema": ["db/1.sql", "db/4.sql", "db/5.sql"], "seed": ["db/2_rows.sql"]},
         {"schema": ["extra.sql"]},
         {"file": "app.sqlite3"},
     ]

@@ -14,6 +14,7 @@ from snapfarm_worker.errors import SnapshotCorrupt
 from snapfarm_worker.offers import OfferedLayers
 from snapfarm_worker.receiver import REPAIR_WINDOW
 from snapfarm_worker.snapshot import Snapshot, take
+from support.frames import Payload
 from support.golden import golden
 
 
@@ -22,13 +23,6 @@ def layer(name: str) -> Snapshot:
         conn.execute("CREATE TABLE t(x)")
         conn.execute("INSERT INTO t VALUES (zeroblob(500000))")
         return take(conn, "default", layer=name)
-
-
-class Payload:
-    """A frame, as ZeroMQ gives it."""
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self.buffer = memoryview(data)
 
 
 class Coordinator:

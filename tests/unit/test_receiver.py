@@ -17,15 +17,9 @@ from snapfarm_worker import wire
 from snapfarm_worker.errors import ProtocolError, SnapshotCorrupt
 from snapfarm_worker.receiver import PATIENCE, REPAIR_WINDOW, Assembly, Receiver
 from snapfarm_worker.snapshot import Snapshot, take
+from support.frames import Payload
 
 CHUNK = 4096
-
-
-class Payload:
-    """A frame, as ZeroMQ gives it."""
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self.buffer = memoryview(data)
 
 
 def _snapshot(rows: int) -> Snapshot:
@@ -149,20 +143,9 @@ def test_foreign_and_misshapen_chunks_are_counted_and_change_nothing() -> None:
 
 def test_two_databases_with_one_image_are_both_delivered() -> None:
     broadcast, order = _broadcast()
-    other = Snapshot(
-        type(SNAPSHOT.manifest)(
-            **{
-                field: getattr(SNAPSHOT.manifest, field)
-                for field in SNAPSHOT.manifest.__struct_fields__
-                if field != "database"
-            },
-            database="other",
-        ),
-        SNAPSHOT.data,
-    )
-    second = wire.DatabaseOrder(
-        wire.Announce(other.manifest, CHUNK, order.announce.chunks), "memdb", "never"
-    )
+    other = msgspec.structs.replace(SNAPSHOT.manifest, database="other")
+    # The farm adds both: the second one once was announced under the name of the first.
+    second = wire.DatabaseOrder(broadcast.add(other, bytes(SNAPSHOT.data)), "memdb", "never")
     receiver = Receiver((order, second), now=0.0)
     for chunk, payload in _chunks(broadcast):
         receiver.add(chunk, payload, 0.0)

@@ -239,7 +239,7 @@ def _died(**more: object) -> Died:
 def test_a_crash_is_the_items_outcome(
     replayed: replay.Replay, node: WorkerNode, seen: Seen
 ) -> None:
-    assert replayed.crashed(node, "a.py::test_b", _died(), 2.5)
+    assert replayed.crashed(node, "a.py::test_b", _died(), 2.5)[0]
     (report,) = seen.reports
     assert (report.outcome, report.when, report.duration) == ("failed", "call", 2.5)
     assert "worker 'gw1' crashed while running 'a.py::test_b'" in report.longreprtext
@@ -256,9 +256,9 @@ def test_a_plugin_may_have_a_crashed_item_run_again(
     seen.reruns = True
     assert replayed.is_rerun(node, "a.py::test_b", _died(), 1.0)
     assert not seen.reports
-    assert not replayed.crashed(node, "a.py::test_b", _died(), 1.0)
+    assert not replayed.crashed(node, "a.py::test_b", _died(), 1.0)[0]
     # Unasked, as while the run is being stopped: it can't run again.
-    assert replayed.crashed(node, "a.py::test_b", _died(), 1.0)
+    assert replayed.crashed(node, "a.py::test_b", _died(), 1.0)[0]
     assert [report.outcome for report in seen.reports] == ["rerun", "failed"]
     assert [event for event, _ in seen.events].count("crash") == 2
     with pytest.raises(NotImplementedError, match="only an item that has just killed"):
@@ -269,7 +269,7 @@ def test_a_crash_is_asked_about_before_it_is_reported_and_reported_once(
     replayed: replay.Replay, node: WorkerNode, seen: Seen
 ) -> None:
     assert not replayed.is_rerun(node, "a.py::test_b", _died(), 1.0)
-    assert replayed.crashed(node, "a.py::test_b", _died(), 1.0)
+    assert replayed.crashed(node, "a.py::test_b", _died(), 1.0)[0]
     assert [report.outcome for report in seen.reports] == ["failed"]
     assert [event for event, _ in seen.events].count("crash") == 1
 

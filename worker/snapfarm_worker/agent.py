@@ -178,7 +178,7 @@ def _hello(worker: str, token: str = "") -> wire.Hello:
 
 
 def _restore_all(
-    link: Link, token: str, hold: Callable[[wire.DatabaseOrder, Snapshot], None]
+    link: Link, token: str, hold: Callable[[wire.DatabaseOrder, Snapshot], object]
 ) -> tuple[wire.Announce, ...]:
     """Receive, verify and restore every database of the Welcome; return the layers that it offers.
 
@@ -220,7 +220,7 @@ def _restore_all(
 
 def _restore(
     link: Link,
-    hold: Callable[[wire.DatabaseOrder, Snapshot], None],
+    hold: Callable[[wire.DatabaseOrder, Snapshot], object],
     order: wire.DatabaseOrder,
     snapshot: Snapshot,
     received: float,

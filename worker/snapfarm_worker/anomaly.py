@@ -7,6 +7,7 @@ does not change the test's outcome.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 import msgspec
 
@@ -50,6 +51,14 @@ class Severity(enum.StrEnum):
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
+
+
+class Action(enum.StrEnum):
+    """What becomes of an anomaly: nobody hears of it, it is reported, or its test fails."""
+
+    IGNORE = "ignore"
+    REPORT = "report"
+    FAIL = "fail"
 
 
 class KindInfo(msgspec.Struct, frozen=True):
@@ -217,3 +226,37 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
     def section(self) -> str:
         """Where the documentation explains the kind."""
         return f"docs/sensors.md#{self.kind}"
+
+
+class AnomalyPolicy(msgspec.Struct, frozen=True):
+    """What a run does about anomalies: `default` about errors, `kinds` about those of a kind.
+
+    Warnings and information are reported, unless `kinds` says otherwise.
+    """
+
+    default: Action = Action.REPORT
+    kinds: dict[AnomalyKind, Action] = {}
+
+    def action(self, anomaly: Anomaly, allowed: frozenset[AnomalyKind] = frozenset()) -> Action:
+        """Return what becomes of an anomaly of a test that allows some kinds."""
+        if anomaly.kind in allowed:
+            return Action.IGNORE
+        if (own := self.kinds.get(anomaly.kind)) is not None:
+            # What a retry of the program got over fails no test.
+            harmless = anomaly.severity is Severity.INFO and own is Action.FAIL
+            return Action.REPORT if harmless else own
+        return self.default if anomaly.severity is Severity.ERROR else Action.REPORT
+
+
+def summary_of(anomalies: Sequence[Anomaly]) -> str:
+    """Return one line that counts anomalies by kind, with their tables and threads."""
+    parts = []
+    for kind in dict.fromkeys(anomaly.kind for anomaly in anomalies):
+        found = [anomaly for anomaly in anomalies if anomaly.kind is kind]
+        tables = dict.fromkeys(anomaly.table for anomaly in found if anomaly.table)
+        threads = dict.fromkeys(
+            f"thread {a.thread}" for a in found if a.thread not in {"", "MainThread"}
+        )
+        count = sum(anomaly.count for anomaly in found)
+        parts.append(", ".join([f"{count} {kind}", *tables, *threads]))
+    return f"anomalies: {'; '.join(parts)}"

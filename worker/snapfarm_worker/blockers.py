@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import sqlite3
+import threading
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeGuard
@@ -70,6 +71,17 @@ def in_transaction(member: Member) -> bool:
         return _in_transaction(conn)
     except sqlite3.ProgrammingError:
         return False
+
+
+def writing_here(member: Member) -> sqlite3.Connection | None:
+    """Return the connection of a member that is in a transaction and can be used by this thread."""
+    conn = member.ref()
+    if conn is None or member.closed or member.thread_id != threading.get_ident():
+        return None
+    try:
+        return conn if _in_transaction(conn) else None
+    except sqlite3.ProgrammingError:
+        return None
 
 
 def present(members: Iterable[Member], *, locked: bool) -> Spared:

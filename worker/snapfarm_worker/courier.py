@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from snapfarm_worker.errors import RingError, SnapshotError
-from snapfarm_worker.snapshot import Manifest, Snapshot, take
+from snapfarm_worker.snapshot import Manifest, Snapshot, rollback_journal_image, take
 
 _T = TypeVar("_T")
 
@@ -174,6 +174,10 @@ class Courier:
     def describe(self, layer: str) -> Manifest:
         """Return the manifest of the image as that of a layer; reads and digests all of it."""
         return take(self._source, self._database, layer=layer).manifest
+
+    def image(self) -> bytes:
+        """Return the image."""
+        return rollback_journal_image(self._source.serialize())
 
     def close(self) -> None:
         """Free the image."""

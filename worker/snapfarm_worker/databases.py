@@ -64,17 +64,22 @@ class Databases:
         )
         self.policy = policy
         self._rings: dict[str, Ring] = {}
+        #: Those that the farm itself resets, and whose transactions it looks after.
+        self._own: dict[str, Ring] = {}
         self._policies: dict[str, ResetPolicy] = {}
         self._sensors = Sensors(findings, level=level) if level is not Level.OFF else None
         self._wide_fixtures = 0
         self._declared: DeclaredLayers | None = None
-        self._fixtures = WideFixtures(self._rings, self._reset)
+        self._fixtures = WideFixtures(self._own, self._reset)
         #: Whether the present test has failed.
         self._failed = False
         self._open = True
 
-    def add(self, ring: Ring, *, policy: ResetPolicy | None = None) -> None:
+    def add(self, ring: Ring, *, policy: ResetPolicy | None = None, managed: bool = False) -> None:
         """Take over a ring, which `close()` will close.
+
+        One that is `managed` belongs to a framework that opens its connections, keeps them from
+        test to test, and undoes what tests do: it is not reset, and nothing there is a leak.
 
         Raises RingError if there is one of that name, or of that environment variable.
         """
@@ -88,16 +93,18 @@ class Databases:
             # Without a ring, sqlite3 stays as it is.
             connections.install()
         self._rings[ring.database] = ring
+        if not managed:
+            self._own[ring.database] = ring
         if policy is not None:
             self._policies[ring.database] = policy
         if self._sensors is not None:
-            wide = self._policy(ring.database, None) is not ResetPolicy.TEST
-            self._sensors.watch(ring, wide=wide)
+            self._sensors.watch(ring, wide=self._is_wide(ring.database, None))
 
-    def hold(self, order: DatabaseOrder, snapshot: Snapshot) -> None:
-        """Restore a verified snapshot into a ring, as ordered. Raises WorkerError."""
+    def hold(self, order: DatabaseOrder, snapshot: Snapshot) -> Ring:
+        """Return a ring with a verified snapshot, as ordered. Raises WorkerError."""
         ring = Ring.restore(snapshot, kind=RingKind(order.ring), verified=True)
-        self.add(ring, policy=ResetPolicy(order.reset))
+        self.add(ring, policy=ResetPolicy(order.reset), managed=order.django is not None)
+        return ring
 
     def declare(self, layers: DeclaredLayers) -> None:
         """Know of layers that tests can ask for."""
@@ -148,13 +155,17 @@ class Databases:
         """
         self._failed = False
         self._fixtures.ending = None
-        self._fixtures.policies = {name: self._policy(name, policy) for name in self._rings}
-        for ring in self._rings.values():
+        self._fixtures.policies = {name: self._policy(name, policy) for name in self._own}
+        for ring in self._own.values():
             ring.mark()
+            for member in ring.members():
+                member.recent.clear()
         if self._sensors is not None:
-            self._sensors.begin(
-                test, lambda name: self._policy(name, policy) is not ResetPolicy.TEST
-            )
+            self._sensors.begin(test, lambda name: self._is_wide(name, policy))
+
+    def _is_wide(self, name: str, policy: ResetPolicy | None) -> bool:
+        """Tell whether tests leave what they commit to later ones, and that is of interest."""
+        return name in self._own and self._policy(name, policy) is not ResetPolicy.TEST
 
     def test_failed(self) -> None:
         """The test that runs has failed: what it leaves behind is no surprise."""
@@ -220,9 +231,7 @@ class Databases:
     def begin_teardown(self, policy: ResetPolicy | None, boundary: Boundary) -> None:
         """The tear-down of a test begins, after which `end_test` is called with the same."""
         self._fixtures.ending = frozenset(
-            ring
-            for name, ring in self._rings.items()
-            if boundary in _DUE[self._policy(name, policy)]
+            ring for name, ring in self._own.items() if boundary in _DUE[self._policy(name, policy)]
         )
 
     def end_test(self, test: str, policy: ResetPolicy | None, boundary: Boundary) -> TestDatabases:
@@ -232,7 +241,7 @@ class Databases:
         """
         resets: dict[str, ResetOutcome] = {}
         notes: list[str] = []
-        for name, ring in self._rings.items():
+        for name, ring in self._own.items():
             if not ring.is_open:
                 if self._sensors is not None and ring.fate():
                     self._sensors.scan(ring)
@@ -271,7 +280,7 @@ class Databases:
 
         What it commits becomes a layer, unless the context raises.
         """
-        before = {name: ring.transactions() for name, ring in self._rings.items() if ring.is_open}
+        before = {name: ring.transactions() for name, ring in self._own.items() if ring.is_open}
         self._wide_fixtures += 1
         self._tell_sensors()
         try:
@@ -280,14 +289,14 @@ class Databases:
         finally:
             self._wide_fixtures -= 1
             self._tell_sensors()
-            for name, ring in self._rings.items():
+            for name, ring in self._own.items():
                 if ring.is_open:
                     ring.adopt(before.get(name, frozenset()))
             self._accept()
 
     def begin_fixture_teardown(self, fixture: WideFixture) -> None:
         """A fixture that `wide_fixture` has set up is about to be torn down."""
-        for ring in self._rings.values():
+        for ring in self._own.values():
             if ring.is_open:
                 self._observe_residue(ring)  # what was left before is the test's
         self._fixtures.begin_teardown(fixture)
@@ -300,7 +309,7 @@ class Databases:
 
     def _accept(self) -> None:
         """What is committed by now is a wider fixture's, and meant so."""
-        for ring in self._rings.values():
+        for ring in self._own.values():
             if ring.is_open and self._sensors is not None:
                 self._sensors.accept(ring)
 

@@ -8,23 +8,22 @@ after the last finalizer.
 from __future__ import annotations
 
 import functools
-import logging
 import sqlite3
 import sys
-import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
 import pytest
 
-from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.anomaly import Action, Anomaly, AnomalyPolicy, summary_of
 from snapfarm_worker.databases import Boundary, Databases
 from snapfarm_worker.engines import async_engine, sqlalchemy_url, sync_engine
 from snapfarm_worker.errors import RingError
+from snapfarm_worker.marks import MARKER, FarmMark, MarkError, allowed_kinds, read_marks
 from snapfarm_worker.ring import ResetOutcome, ResetPolicy, Ring, RingKind
 from snapfarm_worker.snapshot import Manifest
-from snapfarm_worker.threads import DEFAULT_THREADS, DEFAULT_TIMEOUT, run_threads
+from snapfarm_worker.threads import DEFAULT_TIMEOUT, run_threads
+from snapfarm_worker.warning import warn
 from snapfarm_worker.widefixtures import WideFixture
 from snapfarm_worker.wire import RingReset
 
@@ -34,13 +33,11 @@ if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from snapfarm_worker.evidence import DatabaseEvidence, EvidenceOrder
+    from snapfarm_worker.keeping import Failures
+
 _T = TypeVar("_T")
 
-_MARKER = (
-    "farm(database=None, reset=None, threads=4, layer=None): choose the golden database of the "
-    "farm's fixtures, when it is reset ('test', 'module', 'session', 'never'), the threads of "
-    "farm_threads, and a declared layer (or several, of several databases) to begin with"
-)
 SECTION = "farm anomalies"
 
 _databases_key: pytest.StashKey[Databases] = pytest.StashKey()
@@ -54,19 +51,6 @@ def farm_databases(pytestconfig: pytest.Config) -> Databases:
     What such a fixture commits is there for every test that it is there for.
     """
     return pytestconfig.stash[_databases_key]
-
-
-class FarmMark(msgspec.Struct, frozen=True):
-    """What the `farm` markers of one item say; the closest one wins, key by key."""
-
-    database: str | None = None
-    reset: ResetPolicy | None = None
-    threads: int = DEFAULT_THREADS
-    layers: tuple[str, ...] = ()
-
-
-class MarkError(ValueError):
-    """A `farm` marker can't be understood; the message tells which part of it."""
 
 
 class FarmRing:
@@ -130,8 +114,21 @@ class ThreadRunner:
 class DatabasePlugin:
     """The plugin object; register it before pytest is configured."""
 
-    def __init__(self, databases: Databases) -> None:
+    def __init__(
+        self,
+        databases: Databases,
+        policy: AnomalyPolicy = AnomalyPolicy(),  # noqa: B008  # frozen
+        evidence: EvidenceOrder | None = None,
+    ) -> None:
         self.databases = databases
+        self._failures: Failures | None = None
+        if evidence is not None and databases.names:
+            # Most runs of plain pytest have nothing to keep, and do without it.
+            from snapfarm_worker.keeping import Failures
+
+            self._failures = Failures(databases, evidence)
+        #: What becomes of anomalies.
+        self._policy = policy
         #: Everything that was observed in this session.
         self.anomalies: list[Anomaly] = []
         self._of_item: dict[str, list[Anomaly]] = {}
@@ -141,6 +138,10 @@ class DatabasePlugin:
         """Return, and forget, the anomalies and resets of one item, all its attempts together."""
         return self.take_anomalies(nodeid), tuple(self._resets.pop(nodeid, ()))
 
+    def take_evidence(self, nodeid: str) -> tuple[DatabaseEvidence, ...]:
+        """Return, and forget, what was kept of the failures of one item, all attempts together."""
+        return () if self._failures is None else self._failures.take(nodeid)
+
     def take_anomalies(self, nodeid: str) -> tuple[Anomaly, ...]:
         """Return, and forget, the anomalies of one item."""
         return tuple(self._of_item.pop(nodeid, ()))
@@ -149,13 +150,15 @@ class DatabasePlugin:
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Make the marker known, and the fixture that is no method."""
-        config.addinivalue_line("markers", _MARKER)
+        config.addinivalue_line("markers", MARKER)
         config.stash[_databases_key] = self.databases
         config.pluginmanager.register(sys.modules[__name__], "farm-session-fixtures")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin an attempt at an item."""
+        if self._failures is not None:
+            self._failures.begin(item.nodeid)
         self.databases.begin_test(item.nodeid, self._policy_of(item))
         return (yield)
 
@@ -182,9 +185,15 @@ class DatabasePlugin:
         policy, boundary = self._policy_of(item), _boundary(item, nextitem)
         self.databases.begin_teardown(policy, boundary)
         try:
-            return (yield)
-        finally:
+            result = yield
+        except BaseException:
+            if self._failures is not None:
+                self._failures.keep(item.nodeid)
             self._end(item, policy, boundary)
+            raise
+        if fatal := self._end(item, policy, boundary):
+            pytest.fail(_failure(fatal), pytrace=False)
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -194,12 +203,16 @@ class DatabasePlugin:
         report = yield
         if report.failed:
             self.databases.test_failed()
+            if self._failures is not None and report.when != "teardown":
+                self._failures.keep(item.nodeid)
         if report.when == "teardown":
-            found = tuple(self._of_item.get(item.nodeid, ()))
+            found = self._of_item.get(item.nodeid, [])
+            report.user_properties += [("anomaly", _property(each)) for each in found]
         else:
-            found = self.databases.anomalies() if report.failed else ()
+            found = self._heeded(item, self.databases.anomalies()) if report.failed else []
         if found:
-            report.sections.append((SECTION, "\n".join(told(each) for each in found)))
+            lines = [summary_of(found), *map(told, found)]
+            report.sections.append((SECTION, "\n".join(lines)))
         return report
 
     @pytest.hookimpl(wrapper=True)
@@ -231,20 +244,30 @@ class DatabasePlugin:
     def _torn_down(self, fixture: WideFixture) -> None:
         if fixture.committed:
             for note in self.databases.end_fixture_teardown(fixture):
-                _warn(note)
+                warn(note)
 
-    def _end(self, item: pytest.Item, policy: ResetPolicy | None, boundary: Boundary) -> None:
+    def _heeded(self, item: pytest.Item, found: Iterable[Anomaly]) -> list[Anomaly]:
+        """Return those of an item's anomalies that are not to be ignored."""
+        allowed = allowed_kinds(item)
+        return [a for a in found if self._policy.action(a, allowed) is not Action.IGNORE]
+
+    def _end(
+        self, item: pytest.Item, policy: ResetPolicy | None, boundary: Boundary
+    ) -> list[Anomaly]:
+        """End an attempt; return the anomalies for which it has to fail."""
         ended = self.databases.end_test(item.nodeid, policy, boundary)
         for note in ended.notes:
-            _warn(note)
-        self.anomalies.extend(ended.anomalies)
-        if ended.anomalies:
-            self._of_item.setdefault(item.nodeid, []).extend(ended.anomalies)
+            warn(note)
+        found = self._heeded(item, ended.anomalies) if ended.anomalies else []
+        if found:
+            self.anomalies += found
+            self._of_item.setdefault(item.nodeid, []).extend(found)
         if ended.resets:
             self._resets.setdefault(item.nodeid, []).extend(
                 RingReset(name, outcome.tier, outcome.seconds)
                 for name, outcome in ended.resets.items()
             )
+        return [each for each in found if self._policy.action(each) is Action.FAIL]
 
     # ------------------------------------------------------------ fixtures
 
@@ -310,61 +333,13 @@ class DatabasePlugin:
             pytest.fail(f"fixture {request.fixturename}: {error}", pytrace=False)
 
 
-def read_marks(item: pytest.Item) -> FarmMark:
-    """Return what the `farm` markers of an item say together. Raises MarkError."""
-    values: dict[str, object] = {}
-    for mark in item.iter_markers("farm"):
-        if mark.args:
-            raise MarkError(f"{mark.args!r} has no keyword: write farm(database=…, reset=…)")
-        for key, value in mark.kwargs.items():
-            if key not in ("database", "reset", "threads", "layer"):
-                raise MarkError(
-                    f"unknown keyword {key!r}: expected database, reset, threads or layer"
-                )
-            values.setdefault(key, value)
-    database, reset, threads = values.get("database"), values.get("reset"), values.get("threads")
-    if database is not None and not isinstance(database, str):
-        raise MarkError(f"database is {database!r}: expected the name of a golden database")
-    if threads is None:
-        threads = DEFAULT_THREADS
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise MarkError(f"threads is {threads!r}: expected a number from 1 on")
-    try:
-        policy = None if reset is None else ResetPolicy(str(reset))
-    except ValueError:
-        known = ", ".join(repr(str(each)) for each in ResetPolicy)
-        raise MarkError(f"reset is {reset!r}: expected one of {known}") from None
-    return FarmMark(database, policy, threads, _layers(values.get("layer")))
+def _failure(anomalies: Sequence[Anomaly]) -> str:
+    """Return the text with which a test fails for its anomalies; a section has the evidence."""
+    return "\n".join([summary_of(anomalies), *(f"{a.kind}: {a.message}" for a in anomalies)])
 
 
-def layer_key(item: pytest.Item) -> str:
-    """Return the names of the declared layers that an item asks for, joined; "" for a wrong mark.
-
-    Items of one key begin with the same databases.
-    """
-    if next(item.iter_markers("farm"), None) is None:
-        return ""
-    try:
-        return ",".join(sorted(read_marks(item).layers))
-    except MarkError:
-        return ""
-
-
-def _layers(value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    names = (value,) if isinstance(value, str) else value
-    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
-        return tuple(dict.fromkeys(names))
-    raise MarkError(f"layer is {value!r}: expected the name of a declared layer, or a list of such")
-
-
-def _warn(note: str) -> None:
-    """Warn, also in a run that turns warnings into errors: it breaks no test."""
-    try:
-        warnings.warn(note, RuntimeWarning, stacklevel=2)
-    except Warning:
-        logging.getLogger("snapfarm").warning(note)
+def _property(anomaly: Anomaly) -> str:
+    return f"{anomaly.severity} {anomaly.kind}: {anomaly.message}"
 
 
 def told(anomaly: Anomaly) -> str:

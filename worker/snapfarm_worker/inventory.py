@@ -43,6 +43,8 @@ class RingWatch:
         self.uncommitted = False
         #: What the present test has removed or made anew.
         self.removals = Removals()
+        #: Statements of the present test of which nothing new is to be learned.
+        self.known: set[str] = set()
         #: Tables that the present test wrote to.
         self.written: set[str] = set()
         #: By table that had rows in the baseline and has none: the test that emptied it.
@@ -85,6 +87,7 @@ class RingWatch:
         self.wide = wide and self.ring.kind is not RingKind.PRIVATE
         self.removals.clear()
         self.written.clear()
+        self.known.clear()
         self.uncommitted = False
         if self.wide and self.ring.is_open:
             self._look_for_resets()

@@ -17,9 +17,10 @@ import pytest
 from snapfarm_worker import junit, plain, terminal, wire
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.blackbox import BlackBox, Phase
-from snapfarm_worker.fixtures import layer_key
+from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.itemqueue import ItemQueue
 from snapfarm_worker.keys import unique_keys
+from snapfarm_worker.marks import layer_key
 from snapfarm_worker.originals import monotonic
 from snapfarm_worker.trim import trimmed
 from snapfarm_worker.wire import CollectedItem, ItemStarted, Message, RingReset, ToWorker
@@ -40,6 +41,9 @@ class ItemDatabases(Protocol):
 
     def take(self, nodeid: str) -> tuple[tuple[Anomaly, ...], tuple[RingReset, ...]]:
         """Return, and forget, the anomalies and resets of one item."""
+
+    def take_evidence(self, nodeid: str) -> tuple[DatabaseEvidence, ...]:
+        """Return, and forget, what was kept of the failures of one item."""
 
 
 class ItemRunner:
@@ -232,6 +236,7 @@ class ItemRunner:
                 anomalies,
                 resets,
                 self._failed,
+                self._databases.take_evidence(item.nodeid),
             )
         )
         return then

@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from snapfarm_worker.anomaly import Level
+from snapfarm_worker.anomaly import AnomalyPolicy, Level
+from snapfarm_worker.evidence import EvidenceOrder
 
 #: Makes a worker write its stacks; no test framework that we know of uses it.
 STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
@@ -65,6 +66,7 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     `environment` is the coordinator's as the worker was started; a forkserver's is older.
     `counts_failures`: whether `-x` and `--maxfail` stop the worker by itself; not so where failures
     may run again, or be forgiven, which only the coordinator knows.
+    `anomalies` says what becomes of anomalies.
     """
 
     args: tuple[str, ...]
@@ -76,6 +78,9 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     prog: str
     environment: dict[str, str]
     counts_failures: bool = True
+    anomalies: AnomalyPolicy = AnomalyPolicy()
+    #: What is kept of failures; None keeps nothing.
+    evidence: EvidenceOrder | None = None
 
 
 class TaskJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ ends the process when its coordinator is gone. Results may be sent from any thre
 from __future__ import annotations
 
 import os
+import select
 import sys
 import traceback
 import weakref
@@ -18,7 +19,7 @@ import zmq
 
 from snapfarm_worker import wire
 from snapfarm_worker.errors import ProtocolError
-from snapfarm_worker.originals import exit_now, kill, monotonic, new_lock, start_thread
+from snapfarm_worker.originals import exit_now, kill, monotonic, new_lock, new_poll, start_thread
 from snapfarm_worker.wire import RESULTS_SUFFIX, Message, ToWorker
 
 #: Takes an order with the frames that follow it; what it returns is sent as the answer.
@@ -126,7 +127,7 @@ class Link:
         poller = zmq.Poller()
         poller.register(self._news, zmq.POLLIN)
         poller.register(self._orders, zmq.POLLIN)
-        self._parent.register(poller)
+        self._parent.register(poller.register)
         for socket, _ in poller.poll(int(min(timeout, self._pulse) * 1000)):
             if isinstance(socket, int):
                 exit_now(EXIT_ORPHANED)
@@ -184,22 +185,25 @@ class Link:
 
     def _run(self) -> None:
         try:
-            poller = zmq.Poller()
-            poller.register(self._orders, zmq.POLLIN)
-            poller.register(self._wake_reader, zmq.POLLIN)
-            self._parent.register(poller)
+            orders = self._orders.fileno()
+            poller = new_poll()
+            poller.register(orders, select.POLLIN)
+            poller.register(self._wake_reader, select.POLLIN)
+            self._parent.register(poller.register)
             while not self._stopped:
                 self._beat()
-                for socket, _ in poller.poll(int(self._pulse * 1000)):
-                    if socket == self._wake_reader:
+                # A socket's descriptor tells only that something came since the socket was last
+                # used. So all is taken before the wait, and nothing is sent in between.
+                for message, payload in self._drain(self._orders):
+                    if not isinstance(message, wire.Chunk):
+                        self._take(message, payload)
+                    elif self._take_chunk is not None:
+                        self._take_chunk(message, payload)
+                for descriptor, _ in poller.poll(int(self._pulse * 1000)):
+                    if descriptor == self._wake_reader:
                         return
-                    if isinstance(socket, int):
+                    if descriptor != orders:
                         exit_now(EXIT_ORPHANED)
-                    for message, payload in self._drain(socket):
-                        if not isinstance(message, wire.Chunk):
-                            self._take(message, payload)
-                        elif self._take_chunk is not None:
-                            self._take_chunk(message, payload)
                 self._parent.check()
         except Exception:
             if not self._stopped:
@@ -238,9 +242,9 @@ class _Parent:
         except (AttributeError, OSError):
             self._descriptor = None
 
-    def register(self, poller: zmq.Poller) -> None:
+    def register(self, register: Callable[[int, int], object]) -> None:
         if self._descriptor is not None:
-            poller.register(self._descriptor, zmq.POLLIN)
+            register(self._descriptor, select.POLLIN)
 
     def check(self) -> None:
         if self._descriptor is not None:

@@ -80,6 +80,7 @@ class RingCursor(sqlite3.Cursor):
             member = self.connection.farm_member  # type: ignore[attr-defined]
         except AttributeError:
             return self
+        member.recent.append(sql)
         if member.alert and member.watcher is not None:
             member.watcher.executed(self, member, sql)
         return self
@@ -109,6 +110,7 @@ class RingCursor(sqlite3.Cursor):
             except sqlite3.Error as error:
                 _tell(self, sql, error)
                 raise
+        member.recent.append(sql)
         if member.alert and member.watcher is not None:
             member.watcher.executed(self, member, sql)
         return self
@@ -125,6 +127,7 @@ class RingCursor(sqlite3.Cursor):
         except sqlite3.Error as error:
             _tell(self, sql_script, error)
             raise
+        member.recent.append(sql_script)
         if member.alert and member.watcher is not None:
             member.watcher.executed(self, member, sql_script, script=True)
         return self
@@ -180,6 +183,7 @@ class RingConnection(sqlite3.Connection):
             _tell(cursor, sql, error)
             raise
         member = self.farm_member
+        member.recent.append(sql)
         if member.alert and member.watcher is not None:
             member.watcher.executed(cursor, member, sql)
         return cursor
@@ -384,6 +388,8 @@ def _overcome(cursor: sqlite3.Cursor, error: BaseException, again: Callable[[], 
 def _tell(cursor: sqlite3.Cursor, sql: str, error: sqlite3.Error) -> None:
     """Tell the watcher of an error that is about to reach the caller."""
     member = _member_of(cursor)
+    if isinstance(sql, str):
+        member.recent.append(sql)
     if member.watcher is not None and isinstance(sql, str) and not member.closed:
         member.watcher.failed(_ours(cursor), member, sql, error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import sqlite3
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from snapfarm_worker.stacks import Frame, shown
 if TYPE_CHECKING:
     from snapfarm_worker.members import RingConnection
 
+
+#: So many statements of each connection are remembered.
+RECENT = 10
 
 _numbers = itertools.count(1)
 
@@ -75,8 +79,8 @@ class Member:
 
     __slots__ = (
         "alert", "authorizer", "autocommit", "closed", "explicit", "fixture", "generation", "home",
-        "left", "notes", "number", "opened", "patient", "pooled", "pristine", "quiet", "ref",
-        "test", "thread", "thread_id", "timeout", "traced", "tracer", "watcher", "wide",
+        "left", "notes", "number", "opened", "patient", "pooled", "pristine", "quiet", "recent",
+        "ref", "test", "thread", "thread_id", "timeout", "traced", "tracer", "watcher", "wide",
     )  # fmt: skip
 
     def __init__(self, home: Home | None, *, patient: bool, timeout: float) -> None:
@@ -125,6 +129,8 @@ class Member:
         self.quiet = False
         #: The user's own trace callback.
         self.tracer: Callable[[str], object] | None = None
+        #: Its last statements in the present test, for the evidence of a failure.
+        self.recent: collections.deque[str] = collections.deque(maxlen=RECENT)
         #: What the watcher remembers.
         self.notes = Notes()
 

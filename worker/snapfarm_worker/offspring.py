@@ -40,6 +40,7 @@ class Offspring:
 
     def open(self) -> None:
         """Begin to watch."""
+        self._mailbox.hang_out()
         spawned.observe(self)
 
     def close(self) -> None:

@@ -11,11 +11,15 @@ import _thread
 import functools
 import os
 import queue
+import select
 import time
 
 #: Seconds of a clock that only goes forward. Made of a call that no tool for frozen time replaces,
 #: and no function of `time` itself: freezegun looks for those in all modules.
 monotonic = functools.partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+
+#: Waits for descriptors. pyzmq's own poller reads a clock in Python, which can be frozen.
+new_poll = select.poll
 
 exit_now = os._exit
 kill = os.kill

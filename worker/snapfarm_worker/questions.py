@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from snapfarm_worker.members import RingConnection
 from snapfarm_worker.snapshot import quoted
-from snapfarm_worker.statements import Facts, Recording
+from snapfarm_worker.statements import NOTHING, Facts, Recording
 
 _MISSING_TABLE = re.compile(r"no such table: (?:main\.)?(?P<table>.+)", re.DOTALL)
 _MISSING_COLUMN = re.compile(r"no such column: (?:.*\.)?(?P<column>.+)", re.DOTALL)
@@ -72,15 +72,19 @@ def has_temp(conn: RingConnection, table: str) -> bool:
 
 def explained(conn: RingConnection, sql: str) -> Facts:
     """Return what a statement does to tables, by preparing it again without running it."""
-    member = conn.farm_member
-    aside, member.notes.recording = member.notes.recording, Recording()
+    notes = conn.farm_member.notes
+    asked = f"EXPLAIN {sql}"
+    aside, notes.recording = notes.recording, Recording()
     try:
         with _unseen(conn), contextlib.suppress(sqlite3.Error, sqlite3.Warning):
             # Without its parameters it is prepared, which is all that is needed, and then refused.
-            sqlite3.Cursor(conn).execute(f"EXPLAIN {sql}").close()
-        return member.notes.recording.facts()
+            sqlite3.Cursor(conn).execute(asked).close()
+        if notes.recording.told:
+            notes.memo[asked] = notes.recording.facts(sql)
     finally:
-        member.notes.recording = aside
+        notes.recording = aside
+    # Where it was asked before, Python has the statement prepared, and SQLite tells nothing.
+    return notes.memo.get(asked, NOTHING)
 
 
 def _first_row(

@@ -351,7 +351,14 @@ class Sensors:
             self._outsiders.executed(_conn(cursor), member, sql, word)
             return
         self._transactions.follow(cursor, member, sql, word)
-        if word is Word.READ and not (watch.suspicious or notes.suspicious or notes.authorized):
+        told = notes.recording.told
+        if word is Word.READ:
+            usual = not (watch.suspicious or notes.suspicious or told)
+        elif word is Word.WRITE and not (member.left or member.fixture or told):
+            usual = sql in watch.known or not (watch.wide or watch.uncommitted)
+        else:
+            usual = False
+        if usual:
             if member.generation != watch.ring.generation:
                 self._report_stale(watch, member, sql, word)
             return

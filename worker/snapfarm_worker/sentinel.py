@@ -19,7 +19,7 @@ from snapfarm_worker import connections
 from snapfarm_worker.courier import Courier
 from snapfarm_worker.errors import RingError
 from snapfarm_worker.patience import is_any_lock
-from snapfarm_worker.snapshot import Manifest, Snapshot, take
+from snapfarm_worker.snapshot import Manifest, Snapshot, rollback_journal_image, take
 
 _BUSY_PAUSE = 0.005
 _T = TypeVar("_T")
@@ -95,7 +95,7 @@ class Sentinel:
     def fate(self) -> str:
         """Tell what became of this connection at the hands of others; "" if all is well."""
         try:
-            (_, _, file), *_ = self._conn.execute("PRAGMA database_list").fetchall()
+            (_, _, file), *_ = self._cursor.execute("PRAGMA database_list").fetchall()
         except sqlite3.ProgrammingError:
             return "the connection that kept the ring's database alive was closed"
         except sqlite3.DatabaseError:
@@ -173,6 +173,13 @@ class Sentinel:
             copy.close()
             raise
         return copy
+
+    def image(self) -> bytes:
+        """Return an image of the database, in a shared cache with what is not committed.
+
+        Raises sqlite3.OperationalError while somebody changes the schema, or writes to a memdb.
+        """
+        return rollback_journal_image(self._conn.serialize())
 
     def close(self) -> None:
         """Close the connection; if nobody else is connected, that frees the database."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from _pytest.config import _prepareconfig
@@ -34,11 +34,17 @@ def apply_environment(job: PytestJob) -> None:
     os.environ["PYTEST_XDIST_WORKER_COUNT"] = str(given["workercount"])
 
 
-def run_session(job: PytestJob, link: Link, box: BlackBox, databases: ItemDatabases) -> int:
+def run_session(
+    job: PytestJob,
+    link: Link,
+    box: BlackBox,
+    databases: ItemDatabases,
+    plugins: Mapping[str, object],
+) -> int:
     """Run a pytest session; return its exit status.
 
-    `databases` is registered as a plugin before the session is configured. Raises what pytest
-    raises while it is being configured (UsageError, ConftestImportFailure, SystemExit …).
+    `databases` and further plugins are registered before the session is configured. Raises what
+    pytest raises while it is being configured (UsageError, ConftestImportFailure, SystemExit …).
     """
     # Plain pytest runs ask this module who they are; only workers need the rest.
     from snapfarm_worker.blackbox import Phase
@@ -51,6 +57,8 @@ def run_session(job: PytestJob, link: Link, box: BlackBox, databases: ItemDataba
     config.workerinput = job.worker_input  # type: ignore[attr-defined]  # the xdist contract
     config.workeroutput = {}  # type: ignore[attr-defined]  # the xdist contract
     config.pluginmanager.register(databases, "farm-databases")
+    for name, plugin in plugins.items():
+        config.pluginmanager.register(plugin, name)
     config.pluginmanager.register(ItemRunner(config, link, box, databases), RUNNER_PLUGIN)
     status = config.hook.pytest_cmdline_main(config=config)
     return int(status)

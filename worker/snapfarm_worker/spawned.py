@@ -166,6 +166,9 @@ class Mailbox:
     def __init__(self) -> None:
         self._owner = os.getpid()
         self._ends: tuple[int, int] | None = None
+
+    def hang_out(self) -> None:
+        """Open it when this process forks, until it is closed."""
         _mailboxes.add(self)
 
     def open(self) -> None:
@@ -196,6 +199,7 @@ class Mailbox:
 
     def close(self) -> None:
         """Close the pipe."""
+        _mailboxes.discard(self)
         ends, self._ends = self._ends, None
         for end in ends or ():
             with contextlib.suppress(OSError):

@@ -51,11 +51,22 @@ _SORTS = {
     "ROLLBACK": Word.ROLLBACK,
 }
 
+#: How most texts begin.
+_QUICK = {
+    f"{word}{blank}": sort
+    for first, sort in _SORTS.items()
+    for word in (first, first.lower())
+    for blank in " \n"
+    if len(word) == 6
+}
+
 _words: dict[str, Word] = {}
 
 
 def word_of(sql: str) -> Word:
     """Return what sort of statement a text is; a text with `WITH` may write."""
+    if (quick := _QUICK.get(sql[:7])) is not None:
+        return quick
     known = _words.get(sql)
     if known is None:
         found = _LEAD.match(sql)
@@ -99,7 +110,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 NOTHING = Facts()
 
-_NAME = r"""(?:"(?:[^"]|"")+"|\[[^\]]+\]|`[^`]+`|\w+)"""
+_NAME = r"""(?:"(?:[^"]|"")+"|\[[^\]]+\]|`[^`]+`|\w++)"""
 _SCHEMA_CHANGE = re.compile(
     rf"\s*(DROP|ALTER|CREATE)\s+(?:VIRTUAL\s+)?(?:TABLE|VIEW)\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?"
     rf"(?:main\s*\.\s*)?({_NAME})(?!\s*\.)",
@@ -148,19 +159,14 @@ class Recording:
     """Collects what the authorizer is told while statements are prepared."""
 
     __slots__ = (
-        "creates",
-        "drops",
-        "fills",
-        "reads",
-        "selects",
-        "sweeps",
-        "unsure",
-        "updates",
-        "writes",
-    )
+        "creates", "drops", "fills", "inner", "reads", "selects", "sweeps", "told", "unsure",
+        "updates", "writes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.reads: set[str] = set()
+        #: Read within a view, a common table expression or a trigger.
+        self.inner: set[str] = set()
         self.unsure: set[str] = set()
         self.updates: set[str] = set()
         self.writes: set[str] = set()
@@ -169,6 +175,8 @@ class Recording:
         self.sweeps: set[str] = set()
         self.creates: set[str] = set()
         self.selects = False
+        #: Whether anything was told.
+        self.told = False
 
     def note(
         self,
@@ -179,11 +187,12 @@ class Recording:
         by: str | None,
     ) -> None:
         """Take one call of the authorizer."""
+        self.told = True
         if action == sqlite3.SQLITE_READ:
             if first is None:
                 return
             if schema == "main":
-                self.reads.add(first.lower())
+                (self.reads if by is None else self.inner).add(first.lower())
             elif schema is None:
                 self.unsure.add(first.lower())
         elif action == sqlite3.SQLITE_SELECT:
@@ -205,23 +214,21 @@ class Recording:
                 (self.sweeps if swept else self.drops).add(first.lower())
                 self.writes.add(first.lower())
 
-    @property
-    def anything(self) -> bool:
-        """Whether anything was told."""
-        return bool(self.selects or self.reads or self.writes or self.drops or self.unsure)
+    def facts(self, sql: str) -> Facts:
+        """Return what was told, of one statement.
 
-    def facts(self) -> Facts:
-        """Return what was told.
-
-        A statement that changes rows reads other tables only to check foreign keys, unless it has a
-        SELECT inside.
+        One that changes rows also reads what foreign keys lead to, which nobody has asked for: it
+        counts as a reader of what it changes, and of what a SELECT inside of it names or a view.
         """
-        reads = self.reads
+        reads, unsure = self.reads | self.inner, self.unsure
         if self.writes and not self.selects:
-            reads = self.reads & self.updates
+            reads, unsure = self.reads & self.updates, set()
+        elif self.writes:
+            text = sql.lower()
+            reads = {table for table in self.reads if table in text} | self.inner
         return Facts(
             frozenset(reads),
-            frozenset(self.unsure) if self.selects or not self.writes else frozenset(),
+            frozenset(unsure),
             frozenset(self.writes),
             frozenset(self.fills),
             frozenset(self.drops),

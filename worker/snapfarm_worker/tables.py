@@ -14,6 +14,8 @@ import sqlite3
 import weakref
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from snapfarm_worker import sqlscript
 from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.members import Member, RingConnection
@@ -63,7 +65,7 @@ class Tables:
         self._schema_versions[watch.ring.database] = watch.ring.schema_version()
         for member in watch.ring.members():
             member.notes.removals.clear()
-            if member.notes.authorized and member.notes.recording.anything:
+            if member.notes.authorized and member.notes.recording.told:
                 member.notes.recording = Recording()
 
     def authorize(self, conn: RingConnection, member: Member) -> None:
@@ -94,8 +96,9 @@ class Tables:
         if not (member.left or watch.wide or watch.uncommitted):
             return
         if word is Word.READ and not (watch.suspicious or notes.suspicious):
-            if notes.authorized:
-                self._facts(conn, member, sql, word)
+            self._facts(conn, member, sql, word)
+            return
+        if sql in watch.known and not (member.left or notes.recording.told):
             return
         facts = self._facts(conn, member, sql, word)
         if member.left:
@@ -103,6 +106,8 @@ class Tables:
         else:
             watch.removals.take(facts, sql)
             watch.written |= facts.writes
+            if not (facts.reads or facts.unsure or facts.sweeps):
+                watch.known.add(sql)
         if facts.reads or facts.unsure:
             self._check_reads(watch, conn, member, sql, facts)
 
@@ -115,9 +120,13 @@ class Tables:
     def _facts(self, conn: RingConnection, member: Member, sql: str, word: Word) -> Facts:
         """Return what a statement does, which SQLite tells when it prepares it only."""
         notes = member.notes
-        if notes.recording.anything:
-            facts = notes.recording.facts()
+        if notes.recording.told:
+            facts = notes.recording.facts(sql)
             notes.recording = Recording()
+            if word is Word.SCRIPT:
+                # What was read by which of its statements, only these can tell.
+                each = _explained(conn, sql, word)
+                facts = msgspec.structs.replace(facts, reads=each.reads, unsure=each.unsure)
         else:
             known = notes.memo.get(sql)
             if known is not None:
@@ -186,9 +195,9 @@ class Tables:
     def failed(self, watch: RingWatch, member: Member, sql: str) -> None:
         """A statement failed: what a script removed until then, this test has removed."""
         notes = member.notes
-        if notes.recording.anything:
+        if notes.recording.told:
             removals = notes.removals if member.left else watch.removals
-            removals.take(notes.recording.facts(), sql)
+            removals.take(notes.recording.facts(sql), sql)
             notes.recording = Recording()
 
     def missing(

@@ -13,11 +13,12 @@ from snapfarm_worker.anomaly import Level
 from snapfarm_worker.blackbox import BlackBox
 from snapfarm_worker.courier import keep_freed_memory
 from snapfarm_worker.databases import Databases
+from snapfarm_worker.django_creation import undo_inherited_block
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.jobs import PytestJob
 from snapfarm_worker.link import Link
 from snapfarm_worker.offers import OfferedLayers
-from snapfarm_worker.ring import ResetPolicy
+from snapfarm_worker.ring import ResetPolicy, Ring
 from snapfarm_worker.snapshot import Snapshot
 
 
@@ -31,16 +32,20 @@ class PytestRunner:
         self._link = link
         self._box = box
         self._databases = Databases(policy=ResetPolicy.TEST, sensors=sensors)
+        self._of_django: list[tuple[wire.DjangoOrder, Ring]] = []
 
     def prepare(self) -> None:
         """Set what suites and plugins expect in a worker's process."""
         session.apply_environment(self._job)
+        undo_inherited_block()
 
     def hold(self, order: wire.DatabaseOrder, snapshot: Snapshot) -> None:
-        """Restore a snapshot into a ring that tests reset."""
+        """Restore a snapshot into a ring, which tests reset unless it is Django's."""
         if not self._databases.names:
             keep_freed_memory()
-        self._databases.hold(order, snapshot)
+        ring = self._databases.hold(order, snapshot)
+        if order.django is not None:
+            self._of_django.append((order.django, ring))
 
     def offer(self, layers: tuple[wire.Announce, ...]) -> None:
         """Let tests ask for layers, which are fetched when the first one does."""
@@ -52,11 +57,19 @@ class PytestRunner:
         """Run the session; what pytest refuses before it begins is told as the user's mistake."""
         os.environ.update(self._databases.environment())
         try:
-            session.run_session(self._job, self._link, self._box, DatabasePlugin(self._databases))
+            plugin = DatabasePlugin(self._databases, self._job.anomalies, self._job.evidence)
+            session.run_session(self._job, self._link, self._box, plugin, self._framework_plugins())
         except (pytest.UsageError, ConftestImportFailure) as error:
             self._link.send(wire.WorkerFailed("configure", _told(error), usage=True))
             return False
         return True
+
+    def _framework_plugins(self) -> dict[str, object]:
+        if not self._of_django:
+            return {}
+        from snapfarm_worker.django_databases import DjangoDatabases
+
+        return {"farm-django": DjangoDatabases(self._of_django)}
 
     def close(self) -> None:
         """Close the databases."""

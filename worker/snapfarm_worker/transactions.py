@@ -27,6 +27,8 @@ _LISTED = 5
 #: Statements of one transaction that are remembered.
 _REMEMBERED = 20
 _MEMO_LIMIT = 1000
+#: Statements of a connection whose place is noted.
+_PLACES = 50
 _SHOWN = 200
 _NOW = 4
 
@@ -59,7 +61,9 @@ class Transactions:
             if asked is None:
                 if len(notes.asked) >= _MEMO_LIMIT:
                     notes.asked.clear()
-                asked = notes.asked[sql] = (sql, place())
+                # Who makes a new text for each statement is not looked up each time.
+                seen = len(notes.asked) < _PLACES
+                asked = notes.asked[sql] = (sql, place() if seen else ())
             cursor.farm_asked = asked  # type: ignore[attr-defined]  # a RingCursor
         if cursor.connection.in_transaction:
             if notes.begun is None:

@@ -82,7 +82,7 @@ class WideFixtures:
     @contextmanager
     def set_up(self, fixture: WideFixture) -> Iterator[None]:
         """Set a fixture up within this context; it gets its layers at the end, unless it raises."""
-        known = len(self._missing)
+        known = list(self._missing)
         with ExitStack() as stack:
             marks = {
                 ring: stack.enter_context(ring.layers.watch())
@@ -96,7 +96,7 @@ class WideFixtures:
         if fixture.committed:
             self._alive.append(fixture)
 
-    def _add(self, fixture: WideFixture, ring: Ring, mark: Mark, known: int) -> None:
+    def _add(self, fixture: WideFixture, ring: Ring, mark: Mark, known: list[Missing]) -> None:
         try:
             layer = ring.layers.add(mark, fixture.title)
         except RingError as error:
@@ -107,8 +107,8 @@ class WideFixtures:
         if layer is not None:
             fixture.layers.append((ring, layer))
             # What was set up within, too late for a layer of its own, is in this one.
-            for missing in self._missing[known:]:
-                if missing.ring is ring and missing.covered is None:
+            for missing in self._missing:
+                if missing not in known and missing.ring is ring and missing.covered is None:
                     missing.covered = layer
 
     def begin_teardown(self, fixture: WideFixture) -> None:

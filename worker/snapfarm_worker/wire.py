@@ -51,6 +51,7 @@ import msgspec
 
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.errors import ProtocolError
+from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.snapshot import Manifest
 from snapfarm_worker.texts import readable_data
 
@@ -190,6 +191,7 @@ class ItemFinished(Message, frozen=True, tag=True):
     resets: tuple[RingReset, ...] = ()
     #: Whether any of the reports has failed.
     failed: bool = False
+    evidence: tuple[DatabaseEvidence, ...] = ()
 
 
 class ReportsLogged(Message, frozen=True, tag=True):
@@ -289,12 +291,25 @@ class Announce(Message, frozen=True, tag=True):
     chunks: int
 
 
+class DjangoOrder(msgspec.Struct, frozen=True):
+    """A database is one of a Django project: which one, and what it was made with.
+
+    `shape` as `snapfarm_worker.django_shape` has it. With `restore`, what a flush would leave empty
+    goes back to the golden state.
+    """
+
+    alias: str
+    shape: dict[str, str]
+    restore: bool
+
+
 class DatabaseOrder(msgspec.Struct, frozen=True):
     """One database that a worker shall hold in a ring."""
 
     announce: Announce
     ring: str
     reset: str
+    django: DjangoOrder | None = None
 
 
 class Welcome(Message, frozen=True, tag=True):

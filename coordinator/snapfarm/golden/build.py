@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +36,7 @@ from snapfarm.golden.order import (
 )
 from snapfarm.launch.spawning import without_main
 from snapfarm_worker.errors import SnapshotError
-from snapfarm_worker.snapshot import Snapshot
+from snapfarm_worker.snapshot import Manifest, Snapshot
 
 #: Longest sleep between two looks at the builder. Its sentinel normally wakes us at once, but a
 #: process that the builder forked may hold it open.
@@ -79,7 +80,20 @@ def build(
     caller: Caller | None = None,
     below: tuple[Below, Snapshot] | None = None,
 ) -> BuiltGolden:
-    """Build a golden database, or a layer on what is `below`, and return it, checked.
+    """Build a golden database, or a layer, and return it, checked; see `build_together`."""
+    return build_together(config, (golden,), scratch, caller, below)[0]
+
+
+def build_together(
+    config: FarmConfig,
+    goldens: Sequence[GoldenConfig],
+    scratch: Path | None = None,
+    caller: Caller | None = None,
+    below: tuple[Below, Snapshot] | None = None,
+) -> tuple[BuiltGolden, ...]:
+    """Build golden databases in one process, which the first of them gives its name and time.
+
+    With what is `below` there is one, a layer on that.
 
     The builder's files lie in a folder inside `scratch`, with its process id in `builder.pid`: who
     guards that folder can end the build and remove its files when this process was killed.
@@ -87,6 +101,7 @@ def build(
     Raises ConfigError, GoldenBuildError, GoldenCheckError or GoldenTimeout.
     """
     started = time.monotonic()
+    golden, *siblings = goldens
     ground = below[0] if below is not None else None
     builders = builders_of(config, golden, caller, below=ground)
     what = subject(golden, ground)
@@ -98,6 +113,7 @@ def build(
             folder=folder,
             coordinator_pid=os.getpid(),
             caller=caller,
+            siblings=tuple(siblings),
             below=ground,
         )
         if below is not None:
@@ -124,12 +140,22 @@ def build(
             if isinstance(error, GoldenError):
                 raise type(error)(f"{error}{_last_output(order)}")
             raise error
-        snapshot = Snapshot(answer.manifest, order.image.read_bytes())
+        seconds = time.monotonic() - started
+        built = [_verified(answer.manifest, order.image, seconds, answer.notes)]
+        for sibling, (manifest, notes) in zip(siblings, answer.siblings, strict=True):
+            built.append(_verified(manifest, order.image_of(sibling), seconds, notes))
+    return tuple(built)
+
+
+def _verified(
+    manifest: Manifest, image: Path, seconds: float, notes: tuple[str, ...]
+) -> BuiltGolden:
+    snapshot = Snapshot(manifest, image.read_bytes())
     try:
         snapshot.verify("from the builder")
     except SnapshotError as error:
         raise GoldenBuildError(str(error)) from error
-    return BuiltGolden(snapshot, time.monotonic() - started, answer.notes)
+    return BuiltGolden(snapshot, seconds, notes)
 
 
 def _run(order: Order, timeout: float) -> tuple[bool, int]:

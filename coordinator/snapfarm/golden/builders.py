@@ -17,6 +17,7 @@ from typing import Protocol
 
 from snapfarm.config import FarmConfig, GoldenConfig, is_script
 from snapfarm.errors import ConfigError, GoldenBuildError, InternalError
+from snapfarm.golden.django_builder import DjangoBuilder
 from snapfarm.golden.files import backup_file
 from snapfarm.golden.hashing import file_hash, matching, shown
 from snapfarm.golden.metadata import MetadataBuilder
@@ -222,6 +223,8 @@ def builders_of(
         return f"{caller.call}: {key}" if caller is not None else _key(config, golden, key)
 
     builders: list[Builder] = []
+    if golden.django is not None:
+        builders.append(DjangoBuilder(golden.django, root, scratch))
     if below is not None:
         builders.append(GroundBuilder(below, ground or Path()))
     if golden.file is not None:

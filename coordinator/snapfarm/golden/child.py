@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from snapfarm.config import FarmConfig
+from snapfarm.config import FarmConfig, GoldenConfig
 from snapfarm.errors import ConfigError, GoldenBuildError, GoldenCheckError, GoldenError
 from snapfarm.golden.builders import builders_of
 from snapfarm.golden.checks import checked_snapshot, refuse_strays
@@ -67,9 +67,14 @@ def _settle(order: Order) -> None:
 
 def _answer(order: Order) -> Answer:
     try:
-        snapshot, notes = _build(order)
+        snapshot, notes = _build(order, order.golden)
         order.image.write_bytes(snapshot.data)
-        return Built(snapshot.manifest, notes)
+        siblings = []
+        for golden in order.siblings:
+            sibling, more = _build(order, golden)
+            order.image_of(golden).write_bytes(sibling.data)
+            siblings.append((sibling.manifest, more))
+        return Built(snapshot.manifest, notes, tuple(siblings))
     except GoldenCheckError as error:
         return _failed("check", error)
     except ConfigError as error:
@@ -87,8 +92,7 @@ def _failed(kind: Literal["build", "check", "config"], error: Exception) -> Fail
     return Failed(kind, str(error).encode("utf-8", "backslashreplace").decode())
 
 
-def _build(order: Order) -> tuple[Snapshot, tuple[str, ...]]:
-    golden = order.golden
+def _build(order: Order, golden: GoldenConfig) -> tuple[Snapshot, tuple[str, ...]]:
     config = FarmConfig(
         root=Path(order.root),
         source=Path(order.source) if order.source is not None else None,

@@ -67,6 +67,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     coordinator_pid: int
     caller: Caller | None = None
     below: Below | None = None
+    #: Further golden databases that this process is to build: Django sets all of its up at once.
+    siblings: tuple[GoldenConfig, ...] = ()
+
+    def image_of(self, golden: GoldenConfig) -> Path:
+        """Return the file for the bytes of a sibling's snapshot."""
+        return Path(self.folder) / f"image-{golden.name}.sqlite"
 
     @property
     def ground(self) -> Path:
@@ -104,6 +110,8 @@ class Built(msgspec.Struct, frozen=True, tag=True):
 
     manifest: Manifest
     notes: tuple[str, ...]
+    #: The manifests of siblings, in the order in which they were asked for, and their notes.
+    siblings: tuple[tuple[Manifest, tuple[str, ...]], ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -21,6 +21,9 @@ from pathlib import Path
 
 from snapfarm.golden.hashing import file_hash, shown
 
+#: Our own packages, whose version is a part of every fingerprint.
+_OURS = frozenset({"snapfarm", "snapfarm_worker"})
+
 _INSTALLED = frozenset(
     Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")
 )
@@ -35,7 +38,16 @@ def source_parts(module: str, root: Path, search: Sequence[str]) -> Mapping[str,
 
 def file_parts(paths: Iterable[Path], root: Path, search: Sequence[str]) -> Mapping[str, str]:
     """Return the same for source files that are run by their paths, as no module of a package."""
+    return walk_parts((), paths, root, search)
+
+
+def walk_parts(
+    modules: Iterable[str], paths: Iterable[Path], root: Path, search: Sequence[str]
+) -> dict[str, str]:
+    """Return the parts of modules and of source files together, each looked at once."""
     walk = _Walk(root, search)
+    for name in modules:
+        walk.follow(name)
     for path in paths:
         walk.parts[f"module {shown(path, root)}"] = file_hash(path)
         for name in _imports(path, ""):
@@ -78,6 +90,8 @@ class _Walk:
         if package:
             yield package
         top = module.partition(".")[0]
+        if top in _OURS:
+            return
         spec = self.find(module)
         if spec is None:
             # `from package import name` guesses that the name may be a module; only a top-level

@@ -132,7 +132,7 @@ def _of_metadata(found: tuple[MetadataFact, ...], rejected: list[str]) -> Iterat
 
 
 def _of_scripts(found: tuple[ScriptFact, ...], rejected: list[str]) -> Iterator[Candidate]:
-    """Scripts of one folder belong together: those that make tables, then those with rows only."""
+    """Scripts of one folder belong together: those that define things, then those with rows."""
     folders: dict[str, list[ScriptFact]] = {}
     for script in found:
         folders.setdefault(script.path.rpartition("/")[0], []).append(script)
@@ -140,9 +140,9 @@ def _of_scripts(found: tuple[ScriptFact, ...], rejected: list[str]) -> Iterator[
         folders.items(), key=lambda item: (-sum(script.creates for script in item[1]), item[0])
     )
     for folder, scripts in ranked:
-        schema = [script.path for script in scripts if script.creates]
-        seed = [script.path for script in scripts if not script.creates and script.inserts]
-        if not schema:
+        schema = [script.path for script in scripts if script.defines]
+        seed = [script.path for script in scripts if not script.defines and script.inserts]
+        if not any(script.creates for script in scripts):
             rejected += [f"{path}: it inserts rows, and makes no table" for path in seed]
             continue
         count = sum(script.creates for script in scripts)
@@ -181,7 +181,7 @@ def _found(facts: Facts) -> Iterator[str]:
     for script in makers:
         yield f"{script.path}: makes {_counted(script.creates, 'table')}"
     for script in facts.scripts:
-        if not script.creates and script.inserts:
+        if not script.defines and script.inserts:
             yield f"{script.path}: inserts rows"
     for file in facts.files:
         yield f"{file.path}: an SQLite database of {file.size / 1e6:.1f} MB"

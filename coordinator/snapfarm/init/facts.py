@@ -51,11 +51,16 @@ class MetadataFact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScriptFact(msgspec.Struct, frozen=True):
-    """A script of SQL: how many statements make tables, and whether any inserts rows."""
+    """A script of SQL: how many statements make tables, and whether any inserts rows.
+
+    `defines` is whether it makes anything else than rows, a view or trigger say; the body of a
+    trigger may insert, too.
+    """
 
     path: str
     creates: int
     inserts: bool
+    defines: bool = True
 
 
 class FileFact(msgspec.Struct, frozen=True):

@@ -38,6 +38,9 @@ _MOST_IMPORTS = 20
 _DATABASES = {".sqlite", ".sqlite3", ".db", ".db3"}
 _HEADER = b"SQLite format 3\0"
 _CREATES = re.compile(r"(?i)\bCREATE\s+(?:VIRTUAL\s+)?TABLE\b")
+_DEFINES = re.compile(
+    r"(?i)\b(?:CREATE|ALTER|DROP)\s+(?:\w+\s+){0,2}?(?:TABLE|VIEW|TRIGGER|INDEX)\b"
+)
 _INSERTS = re.compile(r"(?i)\b(?:INSERT|REPLACE)\s+(?:OR\s+\w+\s+)?INTO\b")
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 #: Where pytest looks for settings, in its order; the section in files of the kind of setup.cfg.
@@ -104,7 +107,8 @@ class Survey:
             if suffix == ".sql":
                 bare = _COMMENTS.sub(" ", text)
                 creates = len(_CREATES.findall(bare))
-                self.scripts.append(ScriptFact(name, creates, bool(_INSERTS.search(bare))))
+                inserts, defines = bool(_INSERTS.search(bare)), bool(_DEFINES.search(bare))
+                self.scripts.append(ScriptFact(name, creates, inserts, defines))
                 return
             try:
                 self.sources[name] = syntax.read(text, name)

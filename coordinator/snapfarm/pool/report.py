@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from snapfarm import __version__
 from snapfarm.errors import ConfigError
-from snapfarm.report import html, terminal
+from snapfarm.report import formats, terminal
 from snapfarm.report.model import (
     GoldenLine,
     RunReport,
     TaskCounts,
     WorkerLine,
-    write_json,
     write_text,
 )
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from snapfarm.pool.manager import PoolManager
     from snapfarm.pool.settings import PoolSettings
 
-_FORMATS = (".html", ".json", ".txt")
+_FORMATS = (".html", ".json", ".md", ".txt")
 
 
 class PoolReport:
@@ -39,23 +38,18 @@ class PoolReport:
         return "\n".join(terminal.pool_lines(self.model))
 
     def write(self, path: str | Path) -> Path:
-        """Write the report, whole or not at all; the name's end chooses .html, .json or .txt.
+        """Write the report, whole or not at all, as .html, .json, .md or .txt by the name's end.
 
         Returns the path. Raises ConfigError for another ending, and OSError.
         """
         path = Path(path)
-        match path.suffix:
-            case ".html":
-                write_text(html.page(self.model), path)
-            case ".json":
-                write_json(self.model, path)
-            case ".txt":
-                write_text(f"{self}\n", path)
-            case other:
-                raise ConfigError(
-                    f"report: {path}: expected a name that ends in {', '.join(_FORMATS)}, "
-                    f"not in {other!r}"
-                )
+        chosen = formats.format_of(path)
+        if path.suffix not in _FORMATS or chosen is None:
+            raise ConfigError(
+                f"report: {path}: expected a name that ends in {', '.join(_FORMATS)}, "
+                f"not in {path.suffix!r}"
+            )
+        write_text(formats.render(self.model, chosen), path)
         return path
 
 

@@ -1,19 +1,26 @@
-"""The model of one run, from which every report is made; also the format of `--farm-report`.
+"""The model of one run, from which every report is made; also the format of its JSON report.
 
-Fields are only ever added, with defaults; a change of meaning is a new `FORMAT_VERSION`.
+Within a `FORMAT_VERSION` fields are only ever added, with defaults: whoever reads a field goes on
+reading it, and an older report is read by newer code. A field that is dropped, renamed or changed
+in its meaning makes a new version. `report.schema.json` beside this file is the JSON schema.
 """
 
 from __future__ import annotations
 
+import inspect
+import shlex
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
+from snapfarm.errors import ReportError
 from snapfarm.report.timeline import WallTimes, WorkerTimes
 from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.texts import readable, readable_data
 
-#: 1  first version
+#: 1  first version; since then added: wall times, attempts, evidence, history, places
 FORMAT_VERSION = 1
 
 
@@ -42,6 +49,8 @@ class WorkerLine(msgspec.Struct, kw_only=True):
     collect_seconds: float = 0.0
     items: int = 0
     busy_seconds: float = 0.0
+    #: When its process was launched, in seconds since the run began.
+    launched: float = 0.0
     #: What its items took by phase, as their reports have it; `teardown` has the resets in it.
     setup_seconds: float = 0.0
     call_seconds: float = 0.0
@@ -59,6 +68,47 @@ class WorkerLine(msgspec.Struct, kw_only=True):
     death: str = ""
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """How one phase of an attempt failed, as pytest has shown it."""
+
+    #: setup, call or teardown; crash where it killed its worker.
+    phase: str
+    #: The exception's name, where it is known.
+    kind: str = ""
+    #: Its message, in one line.
+    message: str = ""
+    #: What pytest shows of it.
+    text: str = ""
+    #: Where it was raised: a file of the project, and a line from 1 on; empty and 0 if not known.
+    path: str = ""
+    line: int = 0
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """A captured section, such as "Captured stdout call"; the middle of a long one is left out."""
+
+    title: str
+    text: str
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of an item. Seconds are wall time; `began` since the run began."""
+
+    #: passed, failed, error (of setup or teardown), skipped or crashed.
+    outcome: str
+    worker: str
+    began: float = 0.0
+    seconds: float = 0.0
+    failures: tuple[Failure, ...] = ()
+    output: tuple[Output, ...] = ()
+    evidence: tuple[DatabaseEvidence, ...] = ()
+
+    @property
+    def bad(self) -> bool:
+        """Whether it counts against its item."""
+        return self.outcome in {"failed", "error", "crashed"}
+
+
 class ItemLine(msgspec.Struct, frozen=True, kw_only=True):
     """The one outcome of an item, with the worker that ran it and its wall time in seconds."""
 
@@ -67,6 +117,47 @@ class ItemLine(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     seconds: float
     crashed: bool = False
+    #: When it began, in seconds since the run began.
+    began: float = 0.0
+    #: What its phases took; `teardown` has the reset in it, and `reset` alone.
+    setup: float = 0.0
+    call: float = 0.0
+    teardown: float = 0.0
+    reset: float = 0.0
+    #: Where it is defined: a file relative to the root, and a line from 1 on; 0 if not known.
+    path: str = ""
+    line: int = 0
+    #: "xfailed", "xpassed", or why it was skipped.
+    detail: str = ""
+    #: All attempts, in order; empty where there was one, and nothing more is known of it.
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def flaky(self) -> bool:
+        """Whether it passed, and had failed before."""
+        return self.outcome == "passed" and any(each.bad for each in self.attempts)
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier run, or this one. `started` in seconds since the epoch."""
+
+    run: str
+    started: float
+    seconds: float = 0.0
+    tests: int = 0
+    failed: int = 0
+    flaky: int = 0
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What earlier runs and this one, the last, say of each test.
+
+    `outcomes` has by node id one character for each run: p passed, f failed, c crashed, k flaky,
+    s skipped, - not there.
+    """
+
+    runs: tuple[RunLine, ...] = ()
+    outcomes: dict[str, str] = {}
 
 
 class FlakeLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +205,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     """Everything that is known of a run."""
 
     format_version: int = FORMAT_VERSION
+    #: Names the run: its folder under `.farm/runs`.
+    run: str = ""
     snapfarm: str
     python: str
     sqlite: str
@@ -125,6 +218,10 @@ class RunReport(msgspec.Struct, kw_only=True):
     #: CPU seconds of the coordinator's own process.
     coordinator_cpu: float = 0.0
     exit_status: int = 0
+    #: What the run's random choices were seeded with, where a plugin tells.
+    seed: str = ""
+    #: Options that a command needs, beside a node id, to run an item again.
+    replay: tuple[str, ...] = ()
     dist: str = ""
     planned_workers: int = 0
     golden: list[GoldenLine] = msgspec.field(default_factory=list)
@@ -140,19 +237,62 @@ class RunReport(msgspec.Struct, kw_only=True):
     unrun_reason: str = ""
     #: What the farm noticed and nobody need act upon.
     notices: list[str] = msgspec.field(default_factory=list)
+    history: History = History()
 
     def worker(self, name: str) -> WorkerLine:
         """Return the line of a worker, made on first use."""
         return self.workers.setdefault(name, WorkerLine(worker=name))
 
 
+def replay_command(report: RunReport, nodeid: str) -> str:
+    """Return the shell command that runs one item again, on one worker of its own."""
+    return shlex.join(["farm", "run", "-n", "1", *report.replay, nodeid])
+
+
+def read_json(data: bytes, where: str) -> RunReport:
+    """Return a report from JSON. Raises ReportError, which names `where` it was read from."""
+    try:
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version > FORMAT_VERSION:
+            raise ReportError(
+                f"{where}: its format version is {version}, this snapfarm reads up to "
+                f"{FORMAT_VERSION}: use the version that wrote it"
+            )
+        return msgspec.json.decode(data, type=RunReport)
+    except msgspec.MsgspecError as error:
+        raise ReportError(f"{where}: is no report of snapfarm: {error}") from None
+
+
+def schema() -> dict[str, object]:
+    """Return the JSON schema of a report."""
+    found = msgspec.json.schema(RunReport)
+    for definition in cast("dict[str, dict[str, object]]", found["$defs"]).values():
+        if isinstance(text := definition.get("description"), str):
+            # From 3.13 on, Python itself takes the indentation out of docstrings.
+            definition["description"] = inspect.cleandoc(text)
+    return found
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def encoded(report: RunReport) -> bytes:
+    """Return a report as JSON, in one line."""
+    try:
+        return msgspec.json.encode(report)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(readable_data(msgspec.to_builtins(report)))
+
+
+def as_json(report: RunReport) -> str:
+    """Return a report as JSON, indented."""
+    return msgspec.json.format(encoded(report), indent=2).decode() + "\n"
+
+
 def write_json(report: RunReport, path: Path) -> None:
     """Write a report as JSON, whole or not at all."""
-    try:
-        data = msgspec.json.encode(report)
-    except UnicodeEncodeError:
-        data = msgspec.json.encode(readable_data(msgspec.to_builtins(report)))
-    write_text(msgspec.json.format(data, indent=2).decode() + "\n", path)
+    write_text(as_json(report), path)
 
 
 def write_text(text: str, path: Path) -> None:

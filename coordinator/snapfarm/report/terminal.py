@@ -40,11 +40,27 @@ def anomaly_lines(anomalies: Iterable[Anomaly]) -> Iterator[str]:
         found = by_kind[kind]
         total = sum(anomaly.count for anomaly in found)
         yield f"{kind} ({found[0].severity}): {total} in {_tests(found)}"
-        for anomaly in found[:_LISTED]:
-            yield f"  {anomaly.test}: {anomaly.message}{_where(anomaly)}"
-        if len(found) > _LISTED:
-            yield f"  … and {len(found) - _LISTED} more; the JSON report has all of them"
+        causes = _by_cause(found)
+        for same in causes[:_LISTED]:
+            more = len({anomaly.test for anomaly in same}) - 1
+            others = f" and {more} more test{'s' if more > 1 else ''}" if more else ""
+            yield f"  {same[0].test}{others}: {same[0].message}{_where(same[0])}"
+        if len(causes) > _LISTED:
+            yield f"  … and {len(causes) - _LISTED} more causes; the JSON report has all of them"
         yield f"  -> {found[0].remedy}"
+
+
+def _by_cause(found: Iterable[Anomaly]) -> list[list[Anomaly]]:
+    """Return anomalies of one kind in groups that one change would mend, the largest first.
+
+    That is: the same table, emptied by the same test; or the same place of the project's code.
+    """
+    groups: dict[tuple[str, ...], list[Anomaly]] = {}
+    for anomaly in found:
+        place = "" if anomaly.polluter else anomaly.stack[0] if anomaly.stack else anomaly.test
+        key = (anomaly.database, anomaly.table, anomaly.polluter, place)
+        groups.setdefault(key, []).append(anomaly)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _tests(found: list[Anomaly]) -> str:

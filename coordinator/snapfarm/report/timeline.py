@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+
+if TYPE_CHECKING:
+    from snapfarm.report.model import Failure, Output
 
 
 class Phase(NamedTuple):
@@ -18,6 +21,12 @@ class Phase(NamedTuple):
     when: str
     outcome: str
     seconds: float
+    #: The file and line, from 1 on, where the item is defined.
+    place: tuple[str, int] = ("", 0)
+    #: Why it was skipped, and whether a failure was expected.
+    detail: str = ""
+    failure: Failure | None = None
+    output: tuple[Output, ...] = ()
 
 
 class WallTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +139,11 @@ class Timeline:
         return WallTimes(
             start=start, databases=databases, collection=collection, tests=tests, end=now - at
         )
+
+    def launched_at(self, worker: str) -> float:
+        """Return when a worker was launched, in seconds since the run began."""
+        moments = self._workers.get(worker)
+        return 0.0 if moments is None else moments.launched - self._began
 
     def of_worker(self, worker: str, busy: float) -> WorkerTimes:
         """Return the spans of a worker that was busy with items for so many seconds."""

@@ -510,6 +510,16 @@ def deletes_a_parent(stage: Stage) -> None:
         conn.rollback()
 
 
+def deletes_parents_in_scripts(stage: Stage) -> None:
+    """The same, where something else is read besides, in scripts and in subqueries."""
+    with opened(stage) as conn:
+        conn.executescript(
+            "PRAGMA foreign_keys = ON; DELETE FROM customers; SELECT * FROM customers;"
+        )
+        conn.execute("DELETE FROM customers WHERE name IN (SELECT a FROM pairs)")
+        conn.rollback()
+
+
 def sets_up_in_a_module(stage: Stage) -> None:
     """Empty a table in a fixture of wider scope."""
     with stage.databases.wide_fixture(WideFixture("module fixture 'empty'")):
@@ -584,7 +594,13 @@ CASES = [
     Case("reads_uncommitted", (), reads_uncommitted),
     *(
         Case(f"{program.__name__}-after", (), program, (deletes,), ResetPolicy.MODULE)
-        for program in (refills, fills_first, reads_other_tables, deletes_a_parent)
+        for program in (
+            refills,
+            fills_first,
+            reads_other_tables,
+            deletes_a_parent,
+            deletes_parents_in_scripts,
+        )
     ),
     Case("after-a-fixture", (), sql(READ), (sets_up_in_a_module,), ResetPolicy.MODULE),
     Case("makes_it_anew", (), makes_it_anew, (drops,), ResetPolicy.MODULE),

@@ -191,6 +191,13 @@ def reads_by_peewee(stage: Stage) -> None:
     database.close()
 
 
+def reads_in_scripts(stage: Stage) -> None:
+    """Read in scripts, the same statement in two of them."""
+    with opened(stage) as conn:
+        conn.executescript("DELETE FROM empty; SELECT * FROM orders;")
+        conn.executescript("SELECT * FROM orders; DELETE FROM empty;")
+
+
 READS = {
     "count": "SELECT count(*) FROM orders",
     "sum": "SELECT sum(total) FROM orders",
@@ -215,6 +222,7 @@ READERS: list[Callable[[Stage], None]] = [
     reads_by_early_connect,
     reads_after_a_rollback,
     reads_by_peewee,
+    reads_in_scripts,
 ]
 POLLUTERS: list[Program] = [
     truncates_in_a_script,

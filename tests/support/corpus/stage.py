@@ -62,7 +62,7 @@ class Stage:
             error = raised
             self.databases.test_failed()
         found = self.databases.end_test(self.name, None, "test").anomalies
-        if isinstance(error, AssertionError):
+        if isinstance(error, AssertionError | ImportError):
             raise error
         return found
 

@@ -1,0 +1,99 @@
+"""The report as plain text: short, the worst first, and what to run next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from snapfarm.report import summary, terminal
+from snapfarm.report.model import ItemLine, RunReport, replay_command
+from snapfarm_worker.anomaly import Anomaly
+from snapfarm_worker.evidence import DatabaseEvidence
+from snapfarm_worker.texts import readable
+
+_LISTED = 20
+_SLOWEST = 5
+_WIDTH = 100
+
+
+def text(report: RunReport, width: int = _WIDTH) -> str:
+    """Return the report as lines of at most `width` characters, but for names and commands."""
+    lines = terminal.pool_lines(report) if report.tasks is not None else _lines(report, width)
+    return readable("\n".join(lines)) + "\n"
+
+
+def _lines(report: RunReport, width: int) -> Iterator[str]:
+    anomalies = summary.anomalies_of(report)
+    for title, items in (("failed", summary.failed(report)), ("flaky", summary.flaky(report))):
+        if items:
+            yield f"{title}: {len(items)}"
+            for item in items[:_LISTED]:
+                yield from _item(report, item, anomalies.get(item.nodeid, []), width)
+            if len(items) > _LISTED:
+                yield f"  … and {len(items) - _LISTED} more"
+            yield ""
+    if report.unrun:
+        yield from terminal.not_run_lines(report)
+        yield ""
+    if report.anomalies:
+        yield f"database anomalies: {len(report.anomalies)}"
+        yield from (f"  {line}" for line in terminal.anomaly_lines(report.anomalies))
+        yield ""
+    deaths = [worker for worker in report.workers.values() if worker.death]
+    for worker in deaths:
+        yield f"{worker.worker} died: {worker.death}"
+    if report.wall is not None:
+        yield f"wall    {_spans(report)}"
+    if (resets := terminal.reset_line(report.workers.values())) is not None:
+        yield resets
+    slow = summary.slowest(report, _SLOWEST)
+    if slow and slow[0].seconds > 0.5:
+        yield "slow    " + _cut(f"{summary.duration(slow[0].seconds)} {slow[0].nodeid}", width - 8)
+        for item in slow[1:]:
+            yield "        " + _cut(f"{summary.duration(item.seconds)} {item.nodeid}", width - 8)
+    yield f"{summary.count_line(report)} in {summary.duration(report.seconds)}"
+
+
+def _item(report: RunReport, item: ItemLine, anomalies: list[Anomaly], width: int) -> Iterator[str]:
+    mark = "crash " if item.crashed else ""
+    yield f"  {mark}{item.nodeid}"
+    if line := summary.first_line(item):
+        yield "    " + _cut(line, width - 4)
+    if (explained := summary.explanation(anomalies)) is not None:
+        yield "    " + _cut(f"{explained.kind}: {explained.message}", width - 4)
+        if explained.polluter:
+            yield f"    left by {explained.polluter}"
+    for attempt in summary.bad_attempts(item)[-1:]:
+        for evidence in attempt.evidence:
+            yield from _evidence(evidence)
+    yield f"    -> {replay_command(report, item.nodeid)}"
+
+
+def _evidence(evidence: DatabaseEvidence) -> Iterator[str]:
+    if evidence.diff is not None and evidence.diff:
+        said = [
+            f"{table.table} +{table.added} -{table.removed} ~{table.changed}"
+            for table in evidence.diff.tables
+        ]
+        said += [f"{each.kind} {each.name}" for each in evidence.diff.schema]
+        yield f"    rows of {evidence.database}: {', '.join(said)}"
+    if evidence.file:
+        yield f"    database as it was: {evidence.file}"
+
+
+def _spans(report: RunReport) -> str:
+    wall = report.wall
+    if wall is None:
+        return ""
+    parts = {
+        "start": wall.start,
+        "databases": wall.databases,
+        "collection": wall.collection,
+        "tests": wall.tests,
+        "end": wall.end,
+    }
+    return ", ".join(f"{name} {summary.duration(spent)}" for name, spent in parts.items())
+
+
+def _cut(line: str, width: int) -> str:
+    line = " ".join(line.split())
+    return line if len(line) <= width else line[: width - 1] + "…"

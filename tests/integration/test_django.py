@@ -1,0 +1,68 @@
+"""Django projects: their databases are migrated once, and behave as they do without a farm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.django_shop import MIGRATIONS_TOLD, ONE_TEST, RESTORED, goldens, shop_in
+from support.pytest_runs import Runs
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Runs:
+    """The sample project, in a folder of its own."""
+    return shop_in(tmp_path / "shop")
+
+
+def test_a_project_has_the_same_outcomes_and_migrates_once(shop: Runs) -> None:
+    plain, farm = shop.compare()
+    assert plain.exit_code == 0, plain.text
+    assert farm.shown == plain.shown, farm.text
+    applied = [line for line in plain.trace if line.startswith("default")]
+    assert len(applied) > 60
+    assert not farm.trace
+    assert goldens(farm) == {"default": False, "archive": False}
+    assert farm.report is not None
+    assert not farm.report["anomalies"], farm.text
+
+    again = shop.run("tests/test_orders.py", way="command")
+    assert again.exit_code == 0, again.text
+    assert goldens(again) == {"default": True, "archive": True}
+
+
+def test_rows_of_migrations_come_back_where_that_is_asked_for(shop: Runs, tmp_path: Path) -> None:
+    shop.write(
+        {
+            "tests/test_restored.py": RESTORED,
+            "farm.toml": "[django]\nrestore_migration_data = true\n",
+        }
+    )
+    # One database is in memory, the other in a file.
+    archive = tmp_path / "archive-of-tests.sqlite3"
+    run = shop.run("tests/test_restored.py", env={"SHOP_ARCHIVE": str(archive)})
+    assert run.counts == "7 passed", run.text
+    assert not run.trace
+    assert run.report is not None
+    assert not run.report["anomalies"], run.text
+
+
+CHANGED_LATE = """
+import pytest
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings():
+    from django.conf import settings
+
+    settings.LANGUAGE_CODE = "de"
+"""
+
+
+def test_a_database_that_does_not_fit_is_left_to_django(shop: Runs) -> None:
+    shop.write({"conftest.py": MIGRATIONS_TOLD + CHANGED_LATE})
+    run = shop.run(ONE_TEST, "--farm=1")
+    assert run.exit_code == 0, run.text
+    assert "LANGUAGE_CODE changed after the settings were loaded" in run.stdout.replace("\n", " ")
+    assert len(run.trace) > 60

@@ -1,0 +1,175 @@
+"""What sensors are made of, and that they are never in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sqlite3
+import subprocess
+import sys
+import threading
+import types
+import weakref
+from sqlite3 import connect as sqlite_connect
+
+import pytest
+
+from snapfarm_worker import connections
+from snapfarm_worker.anomaly import Level
+from snapfarm_worker.databases import Databases
+from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
+from snapfarm_worker.statements import Facts, Removals, Word, named, read_uncommitted, word_of
+from snapfarm_worker.transactions import Transactions
+from support.sensor_rig import SNAPSHOT, Rig
+
+
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("SELECT 1", Word.READ),
+        ("select 1", Word.READ),
+        ("Select 1", Word.READ),
+        ("  -- DELETE\n /* x */ SELECT 1", Word.READ),
+        ("VALUES (1)", Word.READ),
+        ("WITH a AS (SELECT 1) SELECT * FROM a", Word.READ),
+        ("WITH a AS (SELECT 1) DELETE FROM b", Word.WRITE),
+        ("INSERT INTO a VALUES (1)", Word.WRITE),
+        ("replace into a values (1)", Word.WRITE),
+        ("DELETE\nFROM a", Word.WRITE),
+        ("DROP TABLE a", Word.SCHEMA),
+        ("SAVEPOINT a", Word.BEGIN),
+        ("END", Word.COMMIT),
+        ("RELEASE a", Word.COMMIT),
+        ("ROLLBACK", Word.ROLLBACK),
+        ("PRAGMA user_version", Word.OTHER),
+        ("", Word.OTHER),
+        ("SELECTED", Word.OTHER),
+    ],
+)
+def test_the_sort_of_a_statement(sql: str, word: Word) -> None:
+    assert word_of(sql) is word
+    assert word_of(sql) is word
+
+
+@pytest.mark.parametrize(
+    ("sql", "facts"),
+    [
+        ("DROP TABLE a", Facts(removes=frozenset("a"), writes=frozenset("a"))),
+        ("drop view if exists main.A", Facts(removes=frozenset("a"), writes=frozenset("a"))),
+        ('ALTER TABLE "x ""y" RENAME TO z', Facts(removes={'x "y'}, writes={'x "y'})),  # type: ignore[arg-type]  # equal to frozen ones
+        ("CREATE TABLE [b](c)", Facts(creates=frozenset("b"))),
+        ("CREATE VIRTUAL TABLE IF NOT EXISTS b USING fts5(c)", Facts(creates=frozenset("b"))),
+        ("DROP TABLE temp.a", Facts()),
+        ("CREATE INDEX a ON b(c)", Facts()),
+    ],
+)
+def test_what_a_change_of_the_schema_names(sql: str, facts: Facts) -> None:
+    assert named(sql) == facts
+
+
+def test_sweeping_an_empty_table_removes_nothing() -> None:
+    removals = Removals()
+    sweeping = Facts(sweeps=frozenset({"orders"}))
+    removals.take(sweeping, "")
+    assert removals.tables == set()
+    removals.take(Facts(fills=frozenset({"orders"})), "")
+    removals.take(sweeping, "")
+    assert removals.tables == {"orders"}
+    removals.take(Facts(creates=frozenset({"new"})), "CREATE TABLE IF NOT EXISTS new(x)")
+    assert removals.tables == {"orders"}
+    removals.take(Facts(creates=frozenset({"new"})), "CREATE TABLE new(x)")
+    assert removals.tables == {"orders", "new"}
+    removals.clear()
+    removals.take(sweeping, "")
+    assert removals.tables == set()
+
+
+def test_what_sets_read_uncommitted() -> None:
+    assert read_uncommitted("PRAGMA read_uncommitted = 1")
+    assert read_uncommitted("pragma main.READ_UNCOMMITTED(ON)")
+    assert read_uncommitted("PRAGMA read_uncommitted=0") is False
+    assert read_uncommitted("PRAGMA read_uncommitted") is None
+
+
+def test_ten_thousand_connections() -> None:
+    rig = Rig(RingKind.SHARED_CACHE, ResetPolicy.MODULE)
+    for _ in range(10_000):
+        conn = rig.ring.connect()
+        conn.execute("SELECT 1")
+        conn.close()
+    del conn
+    assert rig.ring.members() == []
+    assert rig.end() == ()
+    rig.databases.close()
+
+
+@pytest.mark.parametrize("policy", [ResetPolicy.TEST, ResetPolicy.NEVER])
+def test_no_connection_is_kept_alive(policy: ResetPolicy) -> None:
+    rig = Rig(RingKind.SHARED_CACHE, policy)
+    misspelt = rig.ring.uri.replace("default", "defualt")
+    kept = [
+        rig.ring.connect(),
+        sqlite3.connect(":memory:"),
+        sqlite3.connect(misspelt, uri=True),
+    ]
+    with contextlib.suppress(sqlite3.OperationalError):
+        kept[1].execute("SELECT * FROM orders")
+    kept[0].execute("DELETE FROM orders")
+    kept[0].executescript("SELECT * FROM orders")
+    alive = [weakref.ref(conn) for conn in kept]
+    for conn in kept:
+        conn.close()
+    del conn
+    kept.clear()
+    gc.collect()
+    assert [ref() for ref in alive] == [None, None, None]
+    rig.end()
+    rig.databases.close()
+
+
+def test_a_sensor_for_statements_that_fails_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("a bug")
+
+    rig = Rig(RingKind.SHARED_CACHE)
+    monkeypatch.setattr(Transactions, "follow", broken)
+    with contextlib.closing(rig.ring.connect()) as conn:
+        with pytest.warns(RuntimeWarning, match="'executed' failed and is off") as caught:
+            assert conn.execute("SELECT count(*) FROM orders").fetchone() == (200,)
+        assert len(caught) == 1
+        assert conn.execute("SELECT count(*) FROM orders").fetchone() == (200,)
+    assert rig.end() == ()
+    rig.databases.close()
+
+
+def test_who_imported_connect_before_gets_it_back() -> None:
+    plain = connections.original_connect
+    module = types.ModuleType("early_importer")
+    module.opens = plain  # type: ignore[attr-defined]
+    sys.modules["early_importer"] = module
+    start, popen = threading.Thread.start, subprocess.Popen.__init__
+    try:
+        rig = Rig(RingKind.SHARED_CACHE)
+        assert vars(module)["opens"] is sqlite3.connect is not plain
+        with contextlib.closing(vars(module)["opens"](rig.ring.uri)) as conn:
+            assert conn.farm_member.test == "t.py::one"
+        assert threading.Thread.start is not start
+        rig.databases.close()
+        assert vars(module)["opens"] is plain
+        assert threading.Thread.start is start
+        assert subprocess.Popen.__init__ is popen
+    finally:
+        del sys.modules["early_importer"]
+    assert sqlite_connect is connections.original_connect
+
+
+def test_levels() -> None:
+    for level in Level:
+        databases = Databases(policy=ResetPolicy.TEST, sensors=level)
+        databases.add(Ring.restore(SNAPSHOT))
+        databases.begin_test("one")
+        with contextlib.closing(databases.get().connect()) as conn:
+            assert conn.farm_member.alert is (level is Level.FULL)  # type: ignore[attr-defined]
+            conn.execute("SELECT * FROM orders")
+        databases.end_test("one", None, "test")
+        databases.close()
