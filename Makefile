@@ -81,6 +81,9 @@ bench: setup  ## benchmarks side by side with their peers: minutes
 samples: setup  ## sample projects: plain, xdist, all modes of the farm, shuffled; Django: minutes
 	$(BIN)/farm run -n 2 tests/samples/test_*.py
 
+flakes: setup  ## find, judge and blame the flakes of a corpus of small suites: minutes
+	PYTHONPATH=tests $(BIN)/python -m flakes
+
 real: setup  ## suites that nobody here wrote; downloads them
 	$(BIN)/python -m pytest tests/real
 

@@ -39,8 +39,10 @@ class Blueprint:
         testrun: str,
         sys_path: tuple[str, ...],
         run: str,
+        counts_failures: bool = True,
     ) -> None:
         self._config = config
+        self._counts_failures = counts_failures
         self._settings = settings
         self._workers = workers
         self._testrun = testrun
@@ -102,6 +104,7 @@ class Blueprint:
             sys_path=self._sys_path,
             prog=Path(sys.argv[0]).name,
             environment=dict(os.environ),
+            counts_failures=self._counts_failures,
             anomalies=self._settings.anomaly_policy,
             evidence=self._evidence(),
         )

@@ -33,8 +33,16 @@ RUN_OPTIONS = {
     "ring": "--farm-ring",
     "reset": "--farm-reset",
     "sensors": "--farm-sensors",
+    "reruns": "--farm-reruns",
+    "flaky": "--farm-flaky",
+    "history": "--farm-history",
+    "verdicts": "--farm-verdicts",
     "anomalies": "--farm-anomalies",
 }
+
+
+#: Commands about flakes.
+_FLAKES = ("bisect", "history", "hunt", "replay")
 
 
 class FarmCommand(click.Group):
@@ -54,7 +62,10 @@ class FarmCommand(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return sorted(
-            {*super().list_commands(ctx), "compare", "diff", "doctor", "golden", "init", "report"}
+            {
+                *super().list_commands(ctx),
+                *("compare", "diff", "doctor", "golden", "init", "report", *_FLAKES),
+            }
         )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -75,6 +86,10 @@ class FarmCommand(click.Group):
             from snapfarm.init_command import init
 
             return init
+        if cmd_name in _FLAKES:
+            from snapfarm import flakes_command
+
+            return flakes_command.COMMANDS[cmd_name]
         if cmd_name == "report":
             from snapfarm.report_command import report
 
@@ -107,6 +122,16 @@ def main() -> None:
 @click.option("--ring", metavar="KIND", help="shared-cache, memdb or private.")
 @click.option("--reset", metavar="POLICY", help="test, module, session or never.")
 @click.option("--sensors", metavar="full|light|off", help="Watch databases for anomalies.")
+@click.option("--reruns", metavar="N", help="Run a test that fails up to N more times.")
+@click.option("--flaky", metavar="POLICY", help="pass, fail, or quarantine: what a flake means.")
+@click.option("--history", metavar="on|off", help="Keep attempts in .farm/history.sqlite.")
+@click.option(
+    "--verdicts",
+    is_flag=True,
+    flag_value="on",
+    default=None,
+    help="Find out why tests failed, and who broke them.",
+)
 @click.option("--anomalies", metavar="report|fail", help="Fail tests with anomalies.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(pytest_args: tuple[str, ...], **options: str | None) -> None:

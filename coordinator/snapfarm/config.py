@@ -40,6 +40,7 @@ from snapfarm_worker.snapshot import BASE
 Dist = Literal["load", "loadscope", "loadfile", "loadgroup", "worksteal"]
 RingKind = Literal["shared-cache", "memdb", "private"]
 ResetPolicy = Literal["test", "module", "session", "never"]
+FlakyPolicy = Literal["pass", "fail", "quarantine"]
 StartMethod = Literal["spawn", "forkserver", "fork"]
 
 AnomalyAction = Literal["ignore", "report", "fail"]
@@ -143,6 +144,17 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     github: Literal["auto", "off"] = "auto"
     #: How closely database connections are watched for anomalies.
     sensors: Literal["full", "light", "off"] = "full"
+    #: How often a test that fails runs again; how it ends last is what counts.
+    reruns: NotNegative = 0
+    #: Whether a test that has failed and then passed fails the run: never, always, or unless it is
+    #: in the quarantine file.
+    flaky: FlakyPolicy = "pass"
+    #: The file with tests that may fail for now; relative to the root.
+    quarantine: NotEmpty = "quarantine.toml"
+    #: Whether a run ends with a verdict on why tests failed, for which they run again.
+    verdicts: Literal["on", "off"] = "off"
+    #: Whether attempts are kept in the history of the cache folder.
+    history: Literal["on", "off"] = "on"
     #: Whether a test fails of which an anomaly was observed that is an error.
     anomalies: Literal["report", "fail"] = "report"
     #: What becomes of anomalies of some kinds, whatever `anomalies` says.
@@ -167,6 +179,11 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """The folder of `cache_dir`."""
         return self.root / self.cache_dir
 
+    @property
+    def history_path(self) -> Path:
+        """The file of the history."""
+        return self.cache_path / "history.sqlite"
+
 
 #: Keys whose values are tables, or lists of a file alone.
 _TABLES = ("django", "reports", "golden", "layers", "layer_modules", "anomaly_kinds")
@@ -182,7 +199,7 @@ GOLDEN_KEYS = tuple(
 #: Keys of the table of one layer.
 LAYER_KEYS = tuple(name for name in LayerConfig.__struct_fields__ if name not in {"name", "where"})
 
-_PATH_KEYS = frozenset({"cache_dir", "report"})
+_PATH_KEYS = frozenset({"cache_dir", "report", "quarantine"})
 _FARM_TYPES = get_type_hints(FarmConfig, include_extras=True)
 _GOLDEN_TYPES = get_type_hints(GoldenConfig, include_extras=True)
 

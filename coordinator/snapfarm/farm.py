@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from snapfarm import dispatch
 from snapfarm.dispatch import Dispatcher
@@ -36,6 +36,16 @@ if TYPE_CHECKING:
     from snapfarm_worker.wire import FromWorker
 
 
+class FailureReruns(Protocol):
+    """Who decides which failed items run again, and hears of these failures."""
+
+    def wanted(self, key: str) -> bool:
+        """Return whether an item that has just failed runs again."""
+
+    def failed_once(self, worker: str, message: wire.ItemFinished) -> None:
+        """Take a failure that is not the item's outcome."""
+
+
 class Farm:
     """Runs a dispatcher's decisions on a hub until all is done."""
 
@@ -48,13 +58,16 @@ class Farm:
         *,
         compares: bool = True,
         reruns: Callable[[str, Died, float], bool] | None = None,
+        failures: FailureReruns | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """With `compares`, the end waits for the first workers to have collected.
 
         `reruns` is asked whether an item shall run again, with how its worker died and how long
-        the item had run, before that is reported to the owner.
+        the item had run, before that is reported to the owner. `failures` is asked the same of an
+        item that has failed; None where failures never run again.
         """
+        self._failures = failures
         self._compares = compares
         self._reruns = reruns
         self._hub = hub
@@ -209,7 +222,12 @@ class Farm:
             case wire.ItemStarted(key=key):
                 self._item_started(worker, message)
             case wire.ItemFinished(key=key, then=then):
-                self._item_finished(worker, key, message, message.seconds, payload)
+                failures = self._failures
+                if failures is not None and self._runs_again(worker, message, failures):
+                    self._decide(dispatch.ItemFinished(worker, key, again=True))
+                    failures.failed_once(worker, message)
+                else:
+                    self._item_finished(worker, key, message, message.seconds, payload)
                 if then is not None:
                     self._item_started(worker, then)
             case wire.TaskFinished(key=key, seconds=seconds):
@@ -235,6 +253,19 @@ class Farm:
         self._time.runs(worker, message.key)
         self._owner.arrived(worker, message, ())
         self._decide(dispatch.ItemStarted(worker, message.key))
+
+    def _runs_again(self, worker: str, message: wire.ItemFinished, failures: FailureReruns) -> bool:
+        """Return whether an item that has failed, in its time, is to run again."""
+        key = message.key
+        late = 0 < self._item_limit <= message.seconds
+        if not message.failed or late or self._dispatcher.stop_reason is not None:
+            return False
+        if not self._dispatcher.awaits(worker, key) or not failures.wanted(key):
+            return False
+        self._time.runs_no_more(worker, key)
+        self._overran.pop((worker, key), None)
+        self._hub.spare(worker, key)
+        return True
 
     def _item_finished(
         self,

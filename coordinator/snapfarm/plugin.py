@@ -35,6 +35,10 @@ _OVERRIDES = {
     "farm_ring": "ring",
     "farm_reset": "reset",
     "farm_sensors": "sensors",
+    "farm_reruns": "reruns",
+    "farm_flaky": "flaky",
+    "farm_history": "history",
+    "farm_verdicts": "verdicts",
     "farm_anomalies": "anomalies",
 }
 
@@ -73,6 +77,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="when databases go back to the golden state: test, module, session or never",
     )  # fmt: skip
     group.addoption("--farm-sensors", metavar="full|light|off", help="watch databases")
+    group.addoption("--farm-reruns", metavar="N", help="run a test that fails up to N more times")
+    group.addoption(
+        "--farm-flaky", metavar="POLICY",
+        help="what a test that failed and then passed means for the run: pass, fail, or quarantine "
+        "(it fails the run unless it is in quarantine.toml)",
+    )  # fmt: skip
+    group.addoption(
+        "--farm-verdicts", metavar="on|off",
+        help="find out why tests failed: run each again in other ways, and name who broke it",
+    )  # fmt: skip
+    group.addoption("--farm-history", metavar="on|off", help="keep attempts in .farm")
     group.addoption(
         "--farm-anomalies", metavar="report|fail",
         help="whether a test fails of which an anomaly was observed that is an error",

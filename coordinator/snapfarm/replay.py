@@ -7,7 +7,7 @@ import functools
 import importlib
 import sys
 import warnings
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
 
@@ -17,7 +17,7 @@ from snapfarm_worker import junit, plain
 from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from snapfarm.happenings import Died
     from snapfarm.node import WorkerNode
@@ -26,14 +26,32 @@ if TYPE_CHECKING:
     from snapfarm_worker.wire import Location
 
 
+class ReportWatch(Protocol):
+    """Who sees the reports of tests before pytest does."""
+
+    def reported(self, report: pytest.TestReport, *, again: bool) -> None:
+        """Take a report, and change it if need be; `again` if its item is about to run again."""
+
+    def ended(self, key: str) -> None:
+        """An item has ended: all its reports were there."""
+
+
 class Replay:
     """Calls pytest's hooks for what workers report; what every worker reports, only once.
 
     A hook that raises is pytest's business: the exception goes through to the caller.
     """
 
-    def __init__(self, config: pytest.Config, testrun: str, limit: float = 0.0) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        testrun: str,
+        limit: float = 0.0,
+        watch: ReportWatch | None = None,
+    ) -> None:
+        """`watch` sees each report of a test before pytest does, and may change it."""
         self._config = config
+        self._watch = watch
         self._testrun = testrun
         #: Seconds that an item may take.
         self._limit = limit
@@ -113,15 +131,32 @@ class Replay:
         self._locations[key] = location
         self._config.hook.pytest_runtest_logstart(nodeid=nodeid_of(key), location=location)
 
-    def finished(self, node: WorkerNode, key: str, data: bytes) -> list[Phase]:
-        """Replay an item's reports; return what they say of its phases."""
+    def finished(
+        self, node: WorkerNode, key: str, data: bytes, *, again: bool = False
+    ) -> list[Phase]:
+        """Replay an item's reports; return what they say of its phases.
+
+        With `again`, the item has failed and is about to run once more. What follows on the failure
+        is not replayed then, as pytest-rerunfailures does it: a teardown would end the test case.
+        """
         hook = self._config.hook
-        phases = []
+        phases: list[Phase] = []
+        over = False
         for report in reports(self._config, data):
             self._mark(report, node, key)
+            if self._watch is not None:
+                self._watch.reported(cast("pytest.TestReport", report), again=again)
+            if over:
+                continue
             junit.hand_over_attributes(self._config, cast("pytest.TestReport", report))
             hook.pytest_runtest_logreport(report=report)
+            over = again and report.outcome not in {"passed", "skipped"}
+            if over:
+                passed = any((one.when, one.outcome) == ("call", "passed") for one in phases)
+                junit.forget_attempt(self._config, cast("pytest.TestReport", report), passed=passed)
             phases.append(phase_of(report))
+        if self._watch is not None:
+            self._watch.ended(key)
         hook.pytest_runtest_logfinish(nodeid=nodeid_of(key), location=self._location(key))
         return phases
 
@@ -131,13 +166,20 @@ class Replay:
             self._mark(report, node, report.nodeid)
             self._config.hook.pytest_runtest_logreport(report=report)
 
-    def is_rerun(self, node: WorkerNode, key: str, died: Died, seconds: float) -> bool:
+    def is_rerun(
+        self,
+        node: WorkerNode,
+        key: str,
+        died: Died,
+        seconds: float,
+        ours: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Ask plugins what becomes of an item that killed its worker, before that is reported.
 
-        Returns whether one of them wants it to run again.
+        Returns whether one of them wants it to run again, or, as none does, `ours`.
         """
         report = self._crash_report(node, key, died, seconds)
-        again = self._handle_crash(report, may_rerun=True)
+        again = self._handle_crash(report, may_rerun=True) or ours()
         self._crashes[node.gateway.id, key] = report, again
         return again
 
@@ -148,7 +190,12 @@ class Replay:
             report = self._crash_report(node, key, died, seconds)
             self._handle_crash(report, may_rerun=False)
         hook = self._config.hook
+        if self._watch is not None:
+            self._watch.reported(report, again=again)
+            self._watch.ended(key)
         hook.pytest_runtest_logreport(report=report)
+        if again:
+            junit.forget_attempt(self._config, report, passed=False)
         hook.pytest_runtest_logfinish(nodeid=report.nodeid, location=report.location)
         return not again, phase_of(report)
 

@@ -18,6 +18,7 @@ from snapfarm.broadcast import Broadcast
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher, DistMode
 from snapfarm.errors import UserError
 from snapfarm.farm import Farm
+from snapfarm.flakes.watch import FlakeWatch
 from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.hub import Hub
 from snapfarm.interrupts import Interrupts
@@ -62,13 +63,24 @@ class FarmSession:
         self._workers = workers
         self._testrun = str(config.getoption("testrunuid", None) or uuid.uuid4().hex)
         self._recorder = RunRecorder(workers, farm_config.dist, root=str(config.rootpath))
+        self._teller = Teller(config)
+        try:
+            self._watch = FlakeWatch(config, farm_config, workers, self._recorder, self._teller.say)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from error
+        config.pluginmanager.register(self._watch, "farm-flakes")
         self._blueprint = Blueprint(
-            config, farm_config, workers, self._testrun, sys_path, self._recorder.report.run
+            config,
+            farm_config,
+            workers,
+            self._testrun,
+            sys_path,
+            self._recorder.report.run,
+            counts_failures=not self._watch.changes_outcomes,
         )
         self._nodes = self._blueprint.nodes
-        self._teller = Teller(config)
         self._readiness = Readiness(self._teller, workers)
-        self._replay = Replay(config, self._testrun, farm_config.test_timeout)
+        self._replay = Replay(config, self._testrun, farm_config.test_timeout, self._watch)
         self._collected = False
         #: The last word of workers that stop, until the item that they still run has ended.
         self._unfinished: dict[str, wire.Stopping] = {}
@@ -125,10 +137,19 @@ class FarmSession:
             stop=self._settings.stop_timeout,
         )
         self._readiness = Readiness(self._teller, self._workers)
-        self._farm = Farm(self._hub, dispatcher, self, limits, reruns=self._is_rerun)
+        self._farm = Farm(
+            self._hub,
+            dispatcher,
+            self,
+            limits,
+            reruns=self._is_rerun,
+            failures=self if self._settings.reruns else None,
+        )
         self._config.hook.pytest_xdist_setupnodes(config=self._config, specs=[])
         self._farm.start(self._workers)
         self._serve_databases(self._hub)
+        golden = {result.name: result.snapshot.manifest.digest for result in self._goldens}
+        self._watch.keeper.begin(golden, self._settings.ring)
 
     def _serve_databases(self, hub: Hub) -> None:
         served = databases.served(
@@ -163,7 +184,9 @@ class FarmSession:
         with Interrupts(hub.wake) as interrupts:
             try:
                 while not farm.done:
-                    farm.step()
+                    # What was not due in the last step is written soon.
+                    farm.step(0.05 if self._watch.keeper.pending else 0.5)
+                    self._watch.keeper.write()
                     self._obey()
                     interrupts.check()
             except BaseException as error:
@@ -225,11 +248,13 @@ class FarmSession:
             # Not by way of the run loop: after an internal error pytest shows no failures, which
             # is right only where the process that has them is the one that failed.
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        self._watch.conclude(session)
         try:
             result = yield
             self._replay.remember_nodeids()
             return result
         finally:
+            self._watch.keeper.close(int(session.exitstatus))
             self.close()
 
     def pytest_unconfigure(self) -> None:
@@ -267,6 +292,8 @@ class FarmSession:
             return
         node = self._nodes[worker]
         self._recorder.arrived(worker, message)
+        if isinstance(message, wire.ItemFinished):
+            self._watch.observed(message)
         match message:
             case wire.Hello():
                 node.connected(message)
@@ -352,7 +379,24 @@ class FarmSession:
     def _is_rerun(self, key: str, died: Died, seconds: float) -> bool:
         """Return whether a plugin wants an item that killed its worker to run again."""
         node = self._nodes[died.worker]
-        return not self._broken and self._replay.is_rerun(node, key, died, seconds)
+
+        def ours() -> bool:
+            return bool(self._settings.reruns) and self._watch.wanted(key)
+
+        return not self._broken and self._replay.is_rerun(node, key, died, seconds, ours)
+
+    def wanted(self, key: str) -> bool:
+        """Return whether an item that has just failed runs again."""
+        return not self._broken and self._watch.wanted(key)
+
+    def failed_once(self, worker: str, message: wire.ItemFinished) -> None:
+        """Replay a failure that is not the item's outcome."""
+        if self._broken:
+            return
+        self._recorder.arrived(worker, message)
+        self._watch.observed(message)
+        self._announce_ready(now=True)
+        self._replay.finished(self._nodes[worker], message.key, message.reports, again=True)
 
     def overran(
         self,

@@ -104,6 +104,7 @@ class Farm:
         *,
         restarts: int | None = None,
         killers: frozenset[str] = frozenset(),
+        failers: frozenset[str] = frozenset(),
         flaky: bool = False,
         pool: bool = False,
         pinned: int = 2,
@@ -118,6 +119,9 @@ class Farm:
         self.dispatcher = Dispatcher(workers, mode, max_worker_restart=restarts, pinned=pinned)
         self.restarts = 4 * workers if restarts is None else restarts
         self.killers = killers
+        #: Items that fail the first time that they end, and run again.
+        self.failers = failers
+        self.failed: set[str] = set()
         self.flaky = flaky
         self.pool = pool
         self.workers: dict[str, SimWorker] = {}
@@ -144,9 +148,9 @@ class Farm:
 
     def handle(self, event: Event) -> None:
         match event:
-            case ItemFinished(worker=worker, key=key):
+            case ItemFinished(worker=worker, key=key, again=again):
                 if self.dispatcher.awaits(worker, key):
-                    self.outcomes[key] += 1
+                    self.outcomes[key] += not again or self.dispatcher.stop_reason is not None
             case _:
                 pass
         actions = self.dispatcher.handle(event, 0.0)
@@ -241,8 +245,12 @@ class Farm:
                 self._start(worker)
             case "finish":
                 assert worker.running is not None
-                worker.finished.append(worker.running)
-                worker.outbox.append(ItemFinished(worker.name, worker.running))
+                again = worker.running in self.failers - self.failed
+                if again:
+                    self.failed.add(worker.running)
+                else:
+                    worker.finished.append(worker.running)
+                worker.outbox.append(ItemFinished(worker.name, worker.running, again))
                 worker.running = worker.successor = None
             case "end":
                 worker.ended = True
@@ -261,7 +269,14 @@ class Farm:
         worker.successor = worker.keys[0] if worker.keys else None
         worker.running = key
         self.executions[key] += 1
-        unit = self.unit[key]
+        if key not in self.failed:
+            self._check_visit(worker, self.unit[key])
+        worker.outbox.append(ItemStarted(worker.name, key))
+        if key in self.killers:
+            self.die(worker, lost=1)
+
+    def _check_visit(self, worker: SimWorker, unit: tuple[str, bool]) -> None:
+        """Require that a unit is on one worker, without another one in between; reruns apart."""
         for other in self.workers.values():
             if other is not worker and other.alive and not other.ended and not other.stopping:
                 assert unit not in self.visits.get(other.name, ()), f"{unit} was split"
@@ -269,9 +284,6 @@ class Farm:
         if not visits or visits[-1] != unit:
             assert unit not in visits, f"{unit} is not contiguous on {worker.name}"
             visits.append(unit)
-        worker.outbox.append(ItemStarted(worker.name, key))
-        if key in self.killers:
-            self.die(worker, lost=1)
 
     def die(self, worker: SimWorker, lost: int, *, overtaken: bool = False) -> None:
         """End a worker; its `lost` last messages never arrive, or arrive after its death did."""

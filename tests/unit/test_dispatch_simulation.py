@@ -72,6 +72,20 @@ SETTINGS = settings(max_examples=150, deadline=None, derandomize=True, database=
 
 
 @SETTINGS
+@given(farms(deaths=False), st.data(), st.binary(max_size=300))
+def test_what_fails_once_runs_twice_and_has_one_outcome(
+    farm: Farm, data: st.DataObject, schedule: bytes
+) -> None:
+    keys = [item.key for item in farm.items]
+    if keys:
+        farm.failers = data.draw(st.frozensets(st.sampled_from(keys), max_size=6))
+    farm.run(schedule, faulty=False)
+    assert isinstance(farm.last[0], Finished)
+    assert farm.outcomes == Counter(keys)
+    assert farm.executions == Counter(keys) + Counter(farm.failers)
+
+
+@SETTINGS
 @given(farms(deaths=False), st.binary(max_size=300))
 def test_a_farm_without_deaths_finishes_every_item_once(farm: Farm, schedule: bytes) -> None:
     farm.run(schedule, faulty=False)

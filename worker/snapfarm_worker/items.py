@@ -68,6 +68,8 @@ class ItemRunner:
         self._notes: junit.JunitNotes | None = None
         #: The item that runs.
         self._running: str | None = None
+        #: Whether a report of it has failed.
+        self._failed = False
         #: Whether the coordinator was told that this session stops.
         self._stopping = False
         #: Why the session ended before it was told to.
@@ -210,6 +212,7 @@ class ItemRunner:
         self._send_loose_reports()
         self._box.write(Phase.SETUP, key)
         self._running = key
+        self._failed = False
         began = monotonic()
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
@@ -232,6 +235,7 @@ class ItemRunner:
                 None if then is None else self._started_message(then),
                 anomalies,
                 resets,
+                self._failed,
                 self._databases.take_evidence(item.nodeid),
             )
         )
@@ -277,6 +281,7 @@ class ItemRunner:
         if self._notes is not None:
             self._notes.attach(report)
         self._reports.append(self._serialized(report))
+        self._failed = self._failed or report.failed
         if report.failed and self._session.shouldfail and self._running is not None:
             # Its teardown, with all fixtures now, may take long: meanwhile others would go on.
             self._tell_stop(self._session, self._running, self._encoded(self._reports))

@@ -64,6 +64,8 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     coordinator's, as it was before pytest changed it. `directory` is where pytest was called: the
     arguments are relative to it. `plugins` are those that `pytest.main` was given by name.
     `environment` is the coordinator's as the worker was started; a forkserver's is older.
+    `counts_failures`: whether `-x` and `--maxfail` stop the worker by itself; not so where failures
+    may run again, or be forgiven, which only the coordinator knows.
     `anomalies` says what becomes of anomalies.
     """
 
@@ -75,6 +77,7 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     sys_path: tuple[str, ...]
     prog: str
     environment: dict[str, str]
+    counts_failures: bool = True
     anomalies: AnomalyPolicy = AnomalyPolicy()
     #: What is kept of failures; None keeps nothing.
     evidence: EvidenceOrder | None = None

@@ -77,6 +77,21 @@ def hand_over_attributes(config: pytest.Config, report: pytest.TestReport) -> No
             target.add_attribute(name, value)
 
 
+def forget_attempt(config: pytest.Config, report: pytest.TestReport, *, passed: bool) -> None:
+    """Take an attempt that runs again out of the coordinator's writer: the last one counts.
+
+    `passed`: the call had passed, and been counted, before its teardown failed.
+    """
+    writer = config.stash.get(xml_key, None)
+    if writer is None:
+        return
+    reporter = writer.node_reporter(report)
+    for key in [key for key, one in writer.node_reporters.items() if one is reporter]:
+        del writer.node_reporters[key]
+    writer.node_reporters_ordered.remove(reporter)
+    writer.stats["passed"] -= passed
+
+
 def hand_over_properties(config: pytest.Config, output: dict[str, object]) -> None:
     """Give the coordinator's writer the properties that came with a worker's end."""
     properties = cast("list[tuple[str, str]]", output.pop(SUITE_PROPERTIES, []))

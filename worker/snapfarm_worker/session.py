@@ -95,4 +95,6 @@ def _neutralize_options(config: pytest.Config, job: PytestJob) -> None:
         tx=[],
         basetemp=job.base_temp,
     )
+    if not job.counts_failures:
+        config.option.maxfail = 0
     config._parser.prog = job.prog  # noqa: SLF001  # xdist does the same: it is in usage errors

@@ -189,6 +189,8 @@ class ItemFinished(Message, frozen=True, tag=True):
     then: ItemStarted | None = None
     anomalies: tuple[Anomaly, ...] = ()
     resets: tuple[RingReset, ...] = ()
+    #: Whether any of the reports has failed.
+    failed: bool = False
     evidence: tuple[DatabaseEvidence, ...] = ()
 
 

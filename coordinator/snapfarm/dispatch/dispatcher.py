@@ -186,8 +186,8 @@ class Dispatcher:
                 self._ready_now(self._ledger.worker(worker), event)
             case ItemStarted(worker=worker, key=key):
                 self._item_started(self._ledger.worker(worker), key)
-            case ItemFinished(worker=worker, key=key):
-                self._item_finished(self._ledger.worker(worker), key)
+            case ItemFinished(worker=worker, key=key, again=again):
+                self._item_finished(self._ledger.worker(worker), key, again)
             case ItemsReturned(worker=worker, keys=keys):
                 self._items_returned(self._ledger.worker(worker), keys)
             case WorkerStopping(worker=worker, unrun=unrun):
@@ -254,10 +254,17 @@ class Dispatcher:
             self._ledger.start(worker, key)
             self._progressed(worker)
 
-    def _item_finished(self, worker: Worker, key: str) -> None:
-        if self._counts(worker, key, "ItemFinished"):
+    def _item_finished(self, worker: Worker, key: str, again: bool) -> None:
+        if not self._counts(worker, key, "ItemFinished"):
+            return
+        if not again or self._stop_reason is not None:
             self._ledger.close(worker, key, ItemState.FINISHED)
             self._progressed(worker)
+        elif self._ledger.again(worker, key):
+            self._outbox.run(worker, (key,))
+            self._progressed(worker)
+        else:
+            self._feed_all()
 
     def _counts(self, worker: Worker, key: str, what: str) -> bool:
         """Tell whether a message on an item means anything; what is late or doubled doesn't."""

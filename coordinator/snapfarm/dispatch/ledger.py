@@ -236,6 +236,27 @@ class Ledger:
         if not unit.items:
             del worker.units[unit]
 
+    def again(self, worker: Worker, key: str) -> bool:
+        """Have an item that a worker has ended run once more, behind all others that wait.
+
+        Returns whether that is for this worker: it stays with the rest of its unit.
+        """
+        unit = self.unit_of[key]
+        worker.running.pop(key, None)
+        worker.worked = True
+        stays = len(unit.items) > 1 and worker.state is WorkerState.READY
+        self._move(unit, key, ItemState.QUEUED)
+        if stays:
+            del unit.items[key]
+            unit.items[key] = ItemState.QUEUED
+            self._move(unit, key, ItemState.SENT)
+        elif len(unit.items) > 1:
+            self.queue.append(self._split(worker, unit, [key], queued=True))
+        else:
+            self._free(worker, unit, queued=True)
+            self.queue.append(unit)
+        return stays
+
     def recall(self, victim: Worker, thief: Worker, units: list[Unit]) -> tuple[str, ...]:
         """Put units of a worker into limbo on behalf of another; return their items in order."""
         victim.recall = Recalled(thief, units)
@@ -308,18 +329,22 @@ class Ledger:
             thief.waits = None
         return [unit for unit in units if unit.items]
 
-    def _split(self, worker: Worker, unit: Unit, leaving: list[str]) -> Unit:
+    def _split(
+        self, worker: Worker, unit: Unit, leaving: list[str], *, queued: bool = False
+    ) -> Unit:
         rest = Unit(leaving, unit.layer)
         for key in leaving:
-            self._move(unit, key, ItemState.QUEUED)
+            if not queued:
+                self._move(unit, key, ItemState.QUEUED)
             del unit.items[key]
             self.unit_of[key] = rest
         worker.load -= len(leaving)
         return rest
 
-    def _free(self, worker: Worker, unit: Unit) -> None:
+    def _free(self, worker: Worker, unit: Unit, *, queued: bool = False) -> None:
         for key in unit.items:
-            self._move(unit, key, ItemState.QUEUED)
+            if not queued:
+                self._move(unit, key, ItemState.QUEUED)
         del worker.units[unit]
         worker.load -= len(unit.items)
         unit.holder = None

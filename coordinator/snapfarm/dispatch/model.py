@@ -79,10 +79,14 @@ class ItemStarted(msgspec.Struct, frozen=True):
 
 
 class ItemFinished(msgspec.Struct, frozen=True):
-    """A worker ended an item and its result has arrived, whatever the result is."""
+    """A worker ended an item and its result has arrived, whatever the result is.
+
+    `again`: that was not its outcome, it shall run once more.
+    """
 
     worker: str
     key: str
+    again: bool = False
 
 
 class ItemsReturned(msgspec.Struct, frozen=True):

@@ -160,6 +160,32 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: dict[str, str] = {}
 
 
+class FlakeLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A test that has failed and passed in this run, or failed in quarantine."""
+
+    nodeid: str
+    failures: int
+    attempts: int
+    #: What its last failure looked like.
+    signature: str
+    quarantined: bool = False
+
+
+class VerdictLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a test failed; `culprits` are groups of tests, each of which has the effect by itself."""
+
+    nodeid: str
+    cause: str
+    confidence: str
+    role: str
+    signature: str
+    culprits: tuple[tuple[str, ...], ...]
+    evidence: tuple[str, ...]
+    advice: str
+    #: Further tests that failed with the same signature.
+    same: tuple[str, ...] = ()
+
+
 class TaskCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The calls of a worker pool. Queue times in seconds, from submission to begin."""
 
@@ -204,6 +230,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     tasks: TaskCounts | None = None
     items: list[ItemLine] = msgspec.field(default_factory=list)
     anomalies: list[Anomaly] = msgspec.field(default_factory=list)
+    flakes: list[FlakeLine] = msgspec.field(default_factory=list)
+    verdicts: list[VerdictLine] = msgspec.field(default_factory=list)
     #: Node ids that were collected and have no outcome, with the reason.
     unrun: list[str] = msgspec.field(default_factory=list)
     unrun_reason: str = ""
