@@ -34,7 +34,7 @@ WORKERS := import os; print(max(2, len(os.sched_getaffinity(0)) * 3 // 2))
 
 SOURCES := coordinator worker tests demo
 
-.PHONY: help demo test lint unit tests plain browser bench samples real clean setup
+.PHONY: help demo test lint unit tests chaos plain browser bench samples flakes real clean setup
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=/path/to/python]"
@@ -44,7 +44,7 @@ help:  ## list the targets
 demo: setup  ## run the demo suite on a farm, then without one, and show its golden database
 	@PATH="$(BIN):$$PATH" bash demo/run.sh
 
-test: lint tests  ## format, lint, types, import contract, then all tests and documentation examples
+test: lint tests  ## format, lint, types, import contract, then tests and documentation examples
 
 lint: setup  ## format, lint, types and import contract
 	$(BIN)/ruff format --check $(SOURCES)
@@ -56,17 +56,20 @@ lint: setup  ## format, lint, types and import contract
 unit: setup  ## the unit tests: seconds
 	$(BIN)/python -m pytest tests/unit
 
-tests: setup  ## all tests and documentation examples, without lint, on a farm
+tests: setup  ## unit, contract and integration tests, and documentation examples, on a farm
 	$(BIN)/farm run -n $$($(BIN)/python -c '$(WORKERS)')
 
-plain: setup  ## the same on one process, so that not only the farm judges the farm
-	$(BIN)/python -m pytest
+chaos: setup  ## tests that kill, stop and starve processes, on a farm: a minute
+	$(BIN)/farm run -n $$($(BIN)/python -c '$(WORKERS)') tests/chaos
+
+plain: setup  ## unit and contract tests on one process, so that not only the farm judges the farm
+	$(BIN)/python -m pytest tests/unit tests/contract
 
 # Root on a machine with apt gets what is missing; anybody else is told, and the tests are skipped.
 browser: setup  ## the page of a report in headless Chromium
 	@{ command -v chromium && command -v npm; } >/dev/null 2>&1 || { \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-	  apt-get install -y -qq --no-install-recommends chromium npm >/dev/null; } || \
+	  { apt-get update -qq; apt-get install -y -qq --no-install-recommends chromium npm; } >/dev/null; } || \
 	  echo "make: Chromium or npm is missing: apt-get install chromium npm" >&2
 	$(BIN)/python -m pytest tests/browser
 
@@ -85,7 +88,7 @@ flakes: setup  ## find, judge and blame the flakes of a corpus of small suites: 
 	PYTHONPATH=tests $(BIN)/python -m flakes
 
 real: setup  ## suites that nobody here wrote; downloads them
-	$(BIN)/python -m pytest tests/real
+	$(BIN)/farm run -n 2 tests/real
 
 clean:  ## remove virtual environments, caches and results
 	rm -rf .venv .venv-* .farm demo/.farm .hypothesis .mypy_cache demo/.mypy_cache .ruff_cache \

@@ -21,7 +21,7 @@ def test_a_sample_runs_on_a_farm(name: str, tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output
     assert len(run.outcomes) >= 20
     assert run.counts.keys() <= {"passed", "skipped"}
-    assert {item["worker"] for item in run.items} == {"gw0", "gw1"}
+    assert {item["worker"] for item in run.items} <= {"gw0", "gw1"}
 
 
 @pytest.mark.parametrize(

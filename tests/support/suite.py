@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,10 @@ def wait_for(what: str, state: Callable[[], _T], limit: float = LIMIT) -> _T:
             raise AssertionError(f"{what}: not within {limit:g} s")
         time.sleep(0.01)
     return found
+
+
+#: What `tempfile` writes to see whether it may; who is killed just then leaves it.
+_PROBE = re.compile(r"[a-z0-9_]{8}")
 
 
 class SuiteRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +150,11 @@ class RunningSuite:
 
     def run_folders(self) -> list[Path]:
         """The private folders that farms have made in this run's temporary directory."""
-        return [path for path in self.tmp.iterdir() if not path.name.startswith("pytest-of-")]
+        return [
+            path
+            for path in self.tmp.iterdir()
+            if not path.name.startswith("pytest-of-") and not _PROBE.fullmatch(path.name)
+        ]
 
     def wait(self, limit: float = LIMIT) -> SuiteRun:
         """Wait for its end, require that nothing is left of it, and return what it showed."""
