@@ -180,7 +180,7 @@ def test_a_run_leaves_reports_and_the_evidence_of_its_failures(tmp_path: Path) -
 
 def test_switched_off_nothing_is_kept(tmp_path: Path) -> None:
     suite = Runs(tmp_path / "suite", {**FILES, "conftest.py": ""})
-    environ = {"FARM_KEEP_RUNS": "0", "FARM_KEEP_FAILURES": "0"}
+    environ = {"FARM_KEEP_RUNS": "0", "FARM_KEEP_FAILURES": "0", "FARM_HISTORY": "off"}
     run = suite.run("-q", "test_a.py::test_fails", env=environ)
     assert run.exit_code == 1, run.text
     assert sorted(path.name for path in (suite.root / ".farm").iterdir()) == [

@@ -22,6 +22,7 @@ import msgspec
 from snapfarm.errors import UserError
 from snapfarm.flakes.rates import Rate
 from snapfarm.flakes.signature import Signature
+from snapfarm_worker.texts import readable
 
 #: Marks the file as ours: "farm" as a number.
 APPLICATION_ID = 0x6661726D
@@ -388,4 +389,8 @@ def _insert(kind: type[msgspec.Struct], table: str, otherwise: str) -> str:
 
 
 def _row(one: msgspec.Struct) -> tuple[object, ...]:
-    return msgspec.structs.astuple(one)
+    # Of names that are no valid text, SQLite would take none.
+    return tuple(
+        readable(value) if isinstance(value, str) else value
+        for value in msgspec.structs.astuple(one)
+    )

@@ -255,8 +255,13 @@ class AttemptKeeper:
         except HistoryError as error:
             if "locked" in str(error) or "busy" in str(error):
                 return  # another run writes; what is pending is written with the next
-            self._warn(f"the history of attempts is not kept: {error}")
-            self._path = None
+            self._give_up(error)
+        except Exception as error:  # whatever it is, it ends no run
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._warn(f"the history of attempts is not kept: {type(error).__name__}: {error}")
+        self._path = None
 
     def _open_history(self) -> None:
         if self._path is None:
