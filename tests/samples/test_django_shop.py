@@ -204,18 +204,19 @@ def test_a_commit():
 """
 
 
+NOTES = {
+    "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = settings\npythonpath = .\n",
+    "settings.py": SEVERAL,
+    "notes/__init__.py": "",
+    "notes/models.py": NOTES_MODELS,
+    "notes/migrations/__init__.py": "",
+    "notes/migrations/0001_initial.py": NOTES_MIGRATION,
+    "test_notes.py": NOTES_TESTS,
+}
+
+
 def test_several_databases_in_all_their_forms(tmp_path: Path) -> None:
-    files = {
-        "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = settings\npythonpath = .\n",
-        "settings.py": SEVERAL,
-        "notes/__init__.py": "",
-        "notes/models.py": NOTES_MODELS,
-        "notes/migrations/__init__.py": "",
-        "notes/migrations/0001_initial.py": NOTES_MIGRATION,
-        "test_notes.py": NOTES_TESTS,
-        "conftest.py": MIGRATIONS_TOLD,
-    }
-    runs = Runs(tmp_path / "notes", files)
+    runs = Runs(tmp_path / "notes", NOTES | {"conftest.py": MIGRATIONS_TOLD})
     plain = runs.run(way="plain")
     farm = runs.run()
     assert plain.counts == "2 passed", plain.text
@@ -240,17 +241,7 @@ def pytest_runtest_protocol(item, nextitem):
 
 def test_databases_are_set_up_anew_for_a_test_that_comes_late(tmp_path: Path) -> None:
     """1. A worker runs its last test, and tears down.  2. It is handed another one."""
-    files = {
-        "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = settings\npythonpath = .\n",
-        "settings.py": SEVERAL,
-        "notes/__init__.py": "",
-        "notes/models.py": NOTES_MODELS,
-        "notes/migrations/__init__.py": "",
-        "notes/migrations/0001_initial.py": NOTES_MIGRATION,
-        "test_notes.py": NOTES_TESTS,
-        "conftest.py": MIGRATIONS_TOLD + ALONE,
-    }
-    runs = Runs(tmp_path / "notes", files)
+    runs = Runs(tmp_path / "notes", NOTES | {"conftest.py": MIGRATIONS_TOLD + ALONE})
     run = runs.run("--farm=1", "-W", "error::pytest.PytestWarning")
     assert run.counts == "2 passed", run.text
     assert not run.trace  # nothing was migrated

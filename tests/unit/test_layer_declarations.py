@@ -153,4 +153,4 @@ def test_the_decorator_returns_the_function() -> None:
 
     assert snapfarm.layer("some", on="other")(fill) is fill
     with pytest.raises(TypeError, match="a layer needs a name"):
-        snapfarm.layer(fill)  # type: ignore[arg-type]
+        snapfarm.layer(fill)  # type: ignore[arg-type]  # on purpose

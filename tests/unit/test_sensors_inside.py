@@ -145,7 +145,7 @@ def test_a_sensor_for_statements_that_fails_is_off(monkeypatch: pytest.MonkeyPat
 def test_who_imported_connect_before_gets_it_back() -> None:
     plain = connections.original_connect
     module = types.ModuleType("early_importer")
-    module.opens = plain  # type: ignore[attr-defined]
+    module.opens = plain  # type: ignore[attr-defined]  # a made-up module
     sys.modules["early_importer"] = module
     start, popen = threading.Thread.start, subprocess.Popen.__init__
     try:

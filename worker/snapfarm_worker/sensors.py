@@ -17,10 +17,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import logging
 import sqlite3
 import threading
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
@@ -38,6 +36,7 @@ from snapfarm_worker.stacks import shown
 from snapfarm_worker.statements import Word, word_of
 from snapfarm_worker.tables import Tables, report_vanished
 from snapfarm_worker.transactions import Transactions
+from snapfarm_worker.warning import warn
 
 if TYPE_CHECKING:
     from snapfarm_worker.ring import Ring
@@ -48,7 +47,6 @@ _LISTED = 5
 _ASKED = 50
 
 _P = ParamSpec("_P")
-_log = logging.getLogger("snapfarm")
 
 
 def _guarded(
@@ -122,14 +120,10 @@ class Sensors:
     def switch_off(self, name: str, error: Exception) -> None:
         """Never call a sensor again that has failed; say so once."""
         self.off.add(name)
-        text = (
+        warn(
             f"the sensor {name!r} failed and is off from now on, please report it: "
             f"{type(error).__name__}: {error}"
         )
-        try:
-            warnings.warn(text, RuntimeWarning, stacklevel=3)
-        except Warning:  # the run turns warnings into errors
-            _log.warning(text)
 
     # ------------------------------------------------------------ the test's course
 

@@ -103,7 +103,7 @@ def _use_cache(config: pytest.Config, folder: Path) -> None:
         else:
             folder.mkdir()
     # An option `-o cache_dir=` would do it too, and hide where the original is.
-    config._inicache["cache_dir"] = str(folder)  # noqa: SLF001
+    config._inicache["cache_dir"] = str(folder)  # noqa: SLF001  # see above
 
 
 @pytest.hookimpl(tryfirst=True)
