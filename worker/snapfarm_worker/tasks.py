@@ -12,14 +12,13 @@ the process dies, exactly those calls are to blame; what had ended or not begun 
 from __future__ import annotations
 
 import importlib
-import itertools
 import os
 import resource
 import sqlite3
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple, NoReturn, TypeAlias, cast
 
@@ -426,11 +425,11 @@ def _call_many(
     `values` gets what each call returned that did.
     """
     append, member, index, options = values.append, conn.farm_member, len(values), calls.options
+    rows: Iterable[object] = calls.rows[index:] if index else calls.rows
+    # The step is the loop's own variable: a tenth of a point query faster than to count it.
     if calls.flat and not options:
         # The same as below, for what most maps do.
-        for value in itertools.islice(calls.rows, index, None):
-            index += 1
-            steps[1] = index
+        for steps[1], value in enumerate(rows, index + 1):
             append(function(conn, value))
             if conn.in_transaction or member.left or _forked:
                 return
