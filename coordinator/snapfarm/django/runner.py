@@ -25,6 +25,7 @@ from snapfarm.golden.django_project import NotGolden, with_django
 from snapfarm_worker import django_creation
 from snapfarm_worker.courier import open_private
 from snapfarm_worker.django_flush import copy_into, instead_of_flush, keep_no_json
+from snapfarm_worker.django_receivers import repeat_receivers
 from snapfarm_worker.django_shape import differences, shape
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Images:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._undo: Callable[[], None] | None = None
+        self._undo: list[Callable[[], None]] = []
+        self._restoring = False
         #: The aliases of databases whose test database was made from here.
         self.used: set[str] = set()
 
@@ -53,13 +55,18 @@ class Images:
 
     def restore_after_flush(self) -> None:
         """Restore databases where Django would flush them, from now on and in forked processes."""
-        if self._undo is None:
-            self._undo = instead_of_flush(self._restored)
+        if not self._restoring:
+            self._restoring = True
+            self._undo.append(instead_of_flush(self._restored))
+
+    def repeat_receivers(self) -> None:
+        """Have flushes repeat what Django does after them, from now on and in forked processes."""
+        self._undo.append(repeat_receivers())
 
     def remove(self) -> None:
         """Let flushes be, and remove the files."""
-        if self._undo is not None:
-            self._undo()
+        while self._undo:
+            self._undo.pop()()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _restored(self, alias: str) -> bool:
@@ -185,6 +192,7 @@ class FarmRunnerMixin:
             images.restore_after_flush()
             if self.parallel_test_suite.process_setup is _set_up_process:
                 self.parallel_test_suite.process_setup_args = (str(images.folder), images.used)
+        images.repeat_receivers()
         creations = _Creations(images, goldens)
         django_creation.install(creations)
         try:
