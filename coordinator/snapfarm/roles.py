@@ -188,6 +188,7 @@ def become_coordinator(config: pytest.Config, farm_config: FarmConfig, workers: 
     """Distribute this session's tests."""
     from snapfarm.session import FarmSession
 
+    _collect_no_garbage(config)
     session = FarmSession(config, farm_config, workers, config.stash[sys_path_key])
     config.pluginmanager.register(session, "farm-session")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -195,6 +196,18 @@ def become_coordinator(config: pytest.Config, farm_config: FarmConfig, workers: 
         # Results of several files come interleaved: a file name before each dot would not do.
         reporter.showfspath = False
     return session.report
+
+
+def _collect_no_garbage(config: pytest.Config) -> None:
+    """Let pytest not look for errors in the finalizers of garbage when this session ends.
+
+    It does so on account of tests, twice, with all that is imported; here none has run.
+    """
+    try:
+        from _pytest.unraisableexception import gc_collect_iterations_key
+    except ImportError:  # pytest before 8.4
+        return
+    config.stash[gc_collect_iterations_key] = 0
 
 
 def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> RunRecorder:
