@@ -115,7 +115,7 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     #: When rings go back to the golden state; a golden database may name its own.
     reset: ResetPolicy = "test"
     #: How worker processes are started.
-    start_method: StartMethod = "spawn"
+    start_method: StartMethod = "forkserver"
     #: Seconds that one test may take; 0 means no limit.
     test_timeout: Seconds = 0.0
     #: Dead workers that are replaced in one run; None takes the run's own rule.

@@ -123,6 +123,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         if farm:
             # pytest-cov and others decide here whether a run is distributed, by xdist's option.
             known.numprocesses = known.farm_workers
+            if config is not None:
+                roles.prepare_launch(early_config, config.start_method)
         if config is not None and config.golden:
             roles.prepare_local_databases(early_config, config)
     return (yield)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
+    from snapfarm.launch.launcher import Launcher
     from snapfarm.local import LocalDatabases
     from snapfarm.report.model import RunReport
 
@@ -50,6 +51,7 @@ _FLAGS = {
 CONFIGURED = "configured"
 
 _local_key: pytest.StashKey[LocalDatabases] = pytest.StashKey()
+_launcher_key: pytest.StashKey[Launcher] = pytest.StashKey()
 #: `sys.path` before conftests changed it.
 sys_path_key: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 
@@ -157,6 +159,15 @@ def _is_configured(root: Path) -> bool:
     return re.search(r"^\s*\[\s*tool\s*\.\s*[\"']?farm\b", text, re.MULTILINE) is not None
 
 
+def prepare_launch(config: pytest.Config, start_method: str) -> None:
+    """Have what workers are started from import while this process does."""
+    from snapfarm.launch.launcher import OF_PYTEST, Launcher
+
+    launcher = config.stash[_launcher_key] = Launcher(start_method, OF_PYTEST)
+    config.add_cleanup(launcher.close)
+    launcher.prepare()
+
+
 def prepare_local_databases(config: pytest.Config, farm_config: FarmConfig) -> None:
     """Name the databases in the environment; they are built and restored on first use."""
     from snapfarm.local import LocalDatabases
@@ -189,7 +200,8 @@ def become_coordinator(config: pytest.Config, farm_config: FarmConfig, workers: 
     from snapfarm.session import FarmSession
 
     _collect_no_garbage(config)
-    session = FarmSession(config, farm_config, workers, config.stash[sys_path_key])
+    launcher = config.stash[_launcher_key]
+    session = FarmSession(config, farm_config, workers, config.stash[sys_path_key], launcher)
     config.pluginmanager.register(session, "farm-session")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:

@@ -23,7 +23,7 @@ from snapfarm.happenings import Died, KillReason, Overran
 from snapfarm.hub import Hub
 from snapfarm.interrupts import Interrupts
 from snapfarm.launch.folder import RunFolder
-from snapfarm.launch.local import LocalWorker
+from snapfarm.launch.launcher import Launcher
 from snapfarm.recorder import RunRecorder
 from snapfarm.replay import Replay
 from snapfarm.report import terminal
@@ -57,8 +57,10 @@ class FarmSession:
         farm_config: FarmConfig,
         workers: int,
         sys_path: tuple[str, ...],
+        launcher: Launcher,
     ) -> None:
         self._config = config
+        self._launcher = launcher
         self._settings = farm_config
         self._workers = workers
         self._testrun = str(config.getoption("testrunuid", None) or uuid.uuid4().hex)
@@ -122,7 +124,7 @@ class FarmSession:
         self._folder = RunFolder()
         self._hub = Hub(
             self._folder.path,
-            lambda spec: LocalWorker(spec, self._settings.start_method),
+            self._launcher.start,
             expected=self._workers,
             silence=self._settings.heartbeat_timeout,
         )

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TextIO
 
+import msgspec
 import zmq
 
 from snapfarm_worker import wire
@@ -55,6 +56,16 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Close the databases; called once `hold` may have been called."""
+
+
+class Working(msgspec.Struct, frozen=True):
+    """What a spawned worker is started with."""
+
+    spec: WorkerSpec
+
+    def run(self) -> None:
+        """Be the worker."""
+        main(self.spec)
 
 
 def main(spec: WorkerSpec) -> None:

@@ -1,4 +1,4 @@
-"""The first lines of a spawned worker: what multiprocess would do, without importing it here.
+"""A spawned process's first lines: what multiprocess would do, without importing it here.
 
 multiprocess imports dill, half of what a worker costs to start. The coordinator still starts its
 workers with multiprocess, and sends what that sends: how to prepare the process, then what to run.
@@ -13,10 +13,8 @@ import pickle
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, NoReturn, TypedDict, cast
-
-if TYPE_CHECKING:
-    from snapfarm_worker.jobs import WorkerSpec
+from collections.abc import Callable
+from typing import NoReturn, Protocol, TypedDict, cast
 
 
 class Preparation(TypedDict):
@@ -27,20 +25,34 @@ class Preparation(TypedDict):
     dir: str
 
 
-def main(pipe: int) -> None:
-    """Read from a pipe's descriptor what this worker is, and be it."""
-    with os.fdopen(pipe, "rb") as parent:
-        preparation = cast("Preparation", pickle.load(parent))
-        sys.path[:] = preparation["sys_path"]
-        sys.argv[:] = preparation["sys_argv"]
-        os.chdir(preparation["dir"])
-        spec = cast("WorkerSpec", pickle.load(parent))
-    # Only now can it be found where the coordinator has found it.
-    from snapfarm_worker import agent
+class Role(Protocol):
+    """What a process is started to be."""
 
+    def run(self) -> None:
+        """Be it, to the end."""
+
+
+def main(pipe: int) -> None:
+    """Read from a pipe's descriptor what this process is, and be it."""
+    with os.fdopen(pipe, "rb") as parent:
+        prepare(cast("Preparation", pickle.load(parent)))
+        # Only now can it be found where the coordinator has found it.
+        role = cast("Role", pickle.load(parent))
+    work(role.run)
+
+
+def prepare(preparation: Preparation) -> None:
+    """Let the process be where its parent was, and find what that found."""
+    sys.path[:] = preparation["sys_path"]
+    sys.argv[:] = preparation["sys_argv"]
+    os.chdir(preparation["dir"])
+
+
+def work(run: Callable[[], object]) -> NoReturn:
+    """Run what the process is for, and end it."""
     status = 1
     try:
-        agent.main(spec)
+        run()
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -61,6 +73,6 @@ def _exit(status: int) -> NoReturn:
     os._exit(status)
 
 
-def received(spec: WorkerSpec) -> WorkerSpec:
-    """Return a worker's specification: what the pickle of its process object comes out as."""
-    return spec
+def received(role: Role) -> Role:
+    """Return what a process is to be: what the pickle of its process object comes out as."""
+    return role

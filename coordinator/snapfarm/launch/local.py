@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import multiprocess
-import multiprocess.connection
 import multiprocess.context
 import multiprocess.process
 
 from snapfarm.errors import LaunchError
 from snapfarm.launch import janitor
-from snapfarm.launch.spawning import booted, without_main
+from snapfarm.launch.forkserver import ForkServer
+from snapfarm.launch.spawning import BOOT, booted, interrupts_held, without_main
 from snapfarm_worker import agent, boot
 from snapfarm_worker.jobs import WorkerSpec
 
-#: What a spawned worker runs. Its own folder comes last: it is where the coordinator found it.
-_BOOT = (
-    f"import sys; sys.path.append({str(Path(boot.__file__).parents[1])!r}); "
-    "from snapfarm_worker.boot import main; main"
-)
 #: How long an ended process may take until its exit code can be read, and how often to try it.
 _PATIENCE = 5.0
 _LOOK = 0.002
-#: How long a forkserver may take to tell it, seconds.
-_LAST_WORD = 1.0
 #: Fields of a process's state, counted after its name: its state, and when it began.
 _STATE, _BORN = 0, 19
 
@@ -38,10 +30,12 @@ _STATE, _BORN = 0, 19
 class LocalWorker:
     """One worker process. The parent of `coordinator/` decides; this only does."""
 
-    def __init__(self, spec: WorkerSpec, start_method: str) -> None:
-        self._process, starting = _process(spec, start_method)
+    def __init__(
+        self, spec: WorkerSpec, start_method: str, server: ForkServer | None = None
+    ) -> None:
+        self._process, starting = _process(spec, start_method, server)
         try:
-            with starting, _interrupts_held():
+            with starting, interrupts_held():
                 self._process.start()
         except Exception as error:
             # The system has no room for it, or what a hook put into `workerinput` can't travel.
@@ -77,8 +71,9 @@ class LocalWorker:
     def kill(self) -> None:
         """Kill the worker and all that it has started in its session.
 
-        A forkserver collects its children itself, so the id may be another process's by now. That
-        can't be while the session has a member left: the system gives away no id of a session.
+        Without a fork server, which may have been killed, the system collects its children, and
+        the id may be another process's by now. That can't be while the session has a member left:
+        the system gives away no id of a session.
         """
         if not self._ended and _stat(self.pid)[_BORN] in (self._born, ""):
             janitor.kill_session(self.pid)
@@ -103,9 +98,6 @@ class LocalWorker:
                 and time.monotonic() < deadline
             ):
                 time.sleep(_LOOK)
-            if self._process.exitcode is None:
-                # A forkserver has collected it, and is about to say how it ended.
-                multiprocess.connection.wait([self._process.sentinel], _LAST_WORD)
             self._ended = self._process.exitcode is not None
         code: int | None = self._process.exitcode
         return code
@@ -127,6 +119,32 @@ def _stat(pid: int) -> list[str]:
         return [""] * (_BORN + 1)
 
 
+class _Forked:
+    """A process that the fork server has made; it looks like one of multiprocess."""
+
+    def __init__(self, spec: WorkerSpec, server: ForkServer) -> None:
+        self._spec = spec
+        self._server = server
+        self._exit_code: int | None = None
+        self.pid = 0
+        #: Workers of a fork server have descriptors of processes in its place.
+        self.sentinel = -1
+
+    def start(self) -> None:
+        """Have it made."""
+        self.pid = self._server.fork(self._spec)
+
+    @property
+    def exitcode(self) -> int | None:
+        """How it ended, as subprocess has it; None if that is not known."""
+        if self._exit_code is None:
+            self._exit_code = self._server.exit_code(self.pid)
+        return self._exit_code
+
+    def close(self) -> None:
+        """Release nothing: the server has it."""
+
+
 class _SpawnedWorker(multiprocess.context.SpawnProcess):  # type: ignore[misc]  # it has no types
     """A process whose pickle is the worker's specification alone."""
 
@@ -134,30 +152,18 @@ class _SpawnedWorker(multiprocess.context.SpawnProcess):  # type: ignore[misc]  
         super().__init__(name=f"farm-{spec.worker}")
         self._spec = spec
 
-    def __reduce__(self) -> tuple[Callable[[WorkerSpec], WorkerSpec], tuple[WorkerSpec]]:
-        return boot.received, (self._spec,)
+    def __reduce__(self) -> tuple[Callable[[boot.Role], boot.Role], tuple[agent.Working]]:
+        return boot.received, (agent.Working(self._spec),)
 
 
 def _process(
-    spec: WorkerSpec, start_method: str
-) -> tuple[multiprocess.process.BaseProcess, contextlib.AbstractContextManager[None]]:
+    spec: WorkerSpec, start_method: str, server: ForkServer | None
+) -> tuple[_Forked | multiprocess.process.BaseProcess, contextlib.AbstractContextManager[None]]:
     """Return a worker's process, and the context to start it in."""
+    if server is not None:
+        return _Forked(spec, server), contextlib.nullcontext()
     if start_method == "spawn" and not getattr(sys, "frozen", False):
-        return _SpawnedWorker(spec), booted(_BOOT)
+        return _SpawnedWorker(spec), booted(BOOT)
     context = multiprocess.get_context(start_method)
     process = context.Process(target=agent.main, args=(spec,), name=f"farm-{spec.worker}")
     return process, without_main()
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Start processes that get no SIGINT until they let it through themselves.
-
-    Ctrl-C goes to all processes of a terminal: a worker that has no session of its own yet would
-    die in the middle of its imports, and print where.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

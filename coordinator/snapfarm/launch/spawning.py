@@ -5,12 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import cast
 
 import multiprocess.resource_tracker
 import multiprocess.spawn
+
+from snapfarm_worker import boot
+
+#: What a spawned process runs. Its own folder comes last: it is where the coordinator found it.
+BOOT = (
+    f"import sys; sys.path.append({str(Path(boot.__file__).parents[1])!r}); "
+    "from snapfarm_worker.boot import main; main"
+)
 
 _PreparationData = dict[str, object]
 
@@ -118,3 +128,17 @@ def _with_the_same_hashes() -> Iterator[None]:
             del os.environ[_SEED_VARIABLE]
         else:
             os.environ[_SEED_VARIABLE] = chosen
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Start processes that get no SIGINT until they let it through themselves.
+
+    Ctrl-C goes to all processes of a terminal: a worker that has no session of its own yet would
+    die in the middle of its imports, and print where.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

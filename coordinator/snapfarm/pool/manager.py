@@ -30,7 +30,7 @@ from snapfarm.farm import Farm
 from snapfarm.happenings import Died, Overran
 from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
-from snapfarm.launch.local import LocalWorker
+from snapfarm.launch.launcher import OF_A_POOL, Launcher
 from snapfarm.pool.outcomes import crash_of, outcomes_of
 from snapfarm.pool.statistics import Tally
 from snapfarm.pool.work import Batch, Chunk, Raised
@@ -120,6 +120,7 @@ class PoolManager:
         self._thread = threading.Thread(target=self._run, name="farm-pool", daemon=True)
         self._ended = threading.Event()
         self._folder: RunFolder | None = None
+        self._launcher = Launcher(settings.start_method, OF_A_POOL)
 
     # ------------------------------------------------------------ from any thread
 
@@ -186,7 +187,7 @@ class PoolManager:
         try:
             self._hub = Hub(
                 self._folder.path,
-                lambda spec: LocalWorker(spec, settings.start_method),
+                self._launcher.start,
                 expected=settings.workers,
                 silence=settings.heartbeat_timeout,
             )
@@ -299,6 +300,7 @@ class PoolManager:
 
     def _close(self) -> None:
         self._hub.close()
+        self._launcher.close()
         if self._folder is not None:
             self._folder.remove()
             self._folder = None

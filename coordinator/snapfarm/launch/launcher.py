@@ -1,0 +1,64 @@
+"""Starts worker processes by one start method, and has the fork server where that needs one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+from snapfarm.errors import LaunchError
+from snapfarm.launch.forkserver import ForkServer, surroundings
+from snapfarm.launch.local import LocalWorker
+from snapfarm_worker.jobs import WorkerSpec
+
+#: What every worker that runs tests imports, and pytest imports for each session.
+OF_PYTEST = ("snapfarm_worker.testing", "snapfarm_worker.forkserver_pytest")
+#: What every worker of a pool imports.
+OF_A_POOL = ("snapfarm_worker.tasks",)
+
+
+class Launcher:
+    """Starts workers. `modules` are what a fork server imports for all of them."""
+
+    def __init__(self, start_method: str, modules: Sequence[str]) -> None:
+        self._start_method = start_method
+        self._modules = modules
+        self._server: ForkServer | None = None
+        self._retired: list[ForkServer] = []
+
+    def prepare(self) -> None:
+        """Start the fork server now, if one will be needed. If it fails, the first worker tells."""
+        if self._start_method == "forkserver" and can_fork_serve():
+            with contextlib.suppress(LaunchError):
+                self._server = ForkServer(self._modules)
+
+    def start(self, spec: WorkerSpec) -> LocalWorker:
+        """Start a worker. Raises LaunchError."""
+        if self._start_method != "forkserver" or not can_fork_serve():
+            return LocalWorker(
+                spec, "spawn" if self._start_method == "forkserver" else self._start_method
+            )
+        if self._server is not None and self._server.surroundings != surroundings():
+            # A conftest has set what only a new process takes over. Its workers still need this
+            # one to tell how they ended.
+            self._retired.append(self._server)
+            self._server = None
+        if self._server is None:
+            self._server = ForkServer(self._modules)
+        try:
+            return LocalWorker(spec, self._start_method, self._server)
+        except LaunchError:
+            # It may be gone, and what can't be forked may well be spawned.
+            return LocalWorker(spec, "spawn")
+
+    def close(self) -> None:
+        """End the server. Workers can't be asked how they ended any more."""
+        servers = self._retired if self._server is None else [*self._retired, self._server]
+        self._server, self._retired = None, []
+        for server in servers:
+            server.close()
+
+
+def can_fork_serve() -> bool:
+    """Whether the system tells of the end of processes that are not this one's children."""
+    return hasattr(os, "pidfd_open")

@@ -1,0 +1,138 @@
+"""Workers that are copies of the fork server are like workers that were spawned."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snapfarm.launch.forkserver import ForkServer
+from snapfarm.launch.launcher import OF_PYTEST, Launcher
+from support.pytest_runs import Runs
+from support.suite import wait_for
+
+TOLD = """
+import json, os, random, resource, sqlite3, time
+import pytest
+
+def _told(name):
+    conn = sqlite3.connect(":memory:")
+    told = {
+        "name": name,
+        "parent": os.getppid(),
+        "draws": [random.random(), conn.execute("SELECT random()").fetchone()[0]],
+        "zone": time.tzname[0],
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "hash": hash("a text"),
+    }
+    with open(os.environ["TRACE"], "a") as out:
+        print(json.dumps(told), file=out)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert umask == 0o27
+    assert os.environ["SET_BY_A_CONFTEST"] == "yes"
+
+@pytest.mark.parametrize("turn", range(4))
+def test_what_there_is(worker_id, request, turn):
+    assert request.config.workerinput["sent"](20) == 21
+    _told(worker_id)
+"""
+
+CONFTEST = """
+import os
+os.environ["SET_BY_A_CONFTEST"] = "yes"
+os.umask(0o27)
+
+def pytest_configure_node(node):
+    node.workerinput["sent"] = lambda number: number + 1
+"""
+
+#: The same, with what a process takes over when it starts and at no other time.
+AT_START = """
+import resource
+os.environ["TZ"] = "Asia/Tokyo"
+resource.setrlimit(resource.RLIMIT_NOFILE, (500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+"""
+
+
+@pytest.mark.parametrize("at_start", ["", AT_START])
+def test_what_a_copy_takes_over(tmp_path: Path, at_start: str) -> None:
+    runs = Runs(tmp_path / "suite", {"conftest.py": CONFTEST + at_start, "test_it.py": TOLD})
+    told = {}
+    for method in ("spawn", "forkserver"):
+        run = runs.run(f"--farm-start-method={method}", env={"TZ": "UTC"})
+        assert run.counts == "4 passed", run.text
+        told[method] = [json.loads(line) for line in run.trace]
+        assert {each["zone"] for each in told[method]} == {"JST" if at_start else "UTC"}
+        assert len({each["hash"] for each in told[method]}) == 1
+    assert {each["files"] for each in told["forkserver"]} == {
+        each["files"] for each in told["spawn"]
+    }
+    # One server, and it is not the coordinator; no two copies draw the same numbers.
+    copies = told["forkserver"]
+    assert len({each["parent"] for each in copies}) == 1
+    draws = [number for each in copies for number in each["draws"]]
+    assert len(set(draws)) == len(draws)
+
+
+def test_the_end_of_the_server_is_not_the_end_of_the_run(tmp_path: Path) -> None:
+    # 1. A test kills the server, its parent. 2. It kills its own process, whose exit code nobody
+    # can tell any more. 3. A worker is spawned in its place.
+    body = (
+        "import os, signal, time, pytest\n"
+        "def test_kills():\n"
+        "    server = os.getppid()\n"
+        "    os.kill(server, signal.SIGKILL)\n"
+        "    while os.getppid() == server: time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "@pytest.mark.parametrize('turn', range(20))\n"
+        "def test_after(turn): pass\n"
+    )
+    run = Runs(tmp_path / "suite", {"test_it.py": body}).run("--farm-start-method=forkserver")
+    assert run.counts == "1 failed, 20 passed", run.text
+    assert run.exit_code == 1
+    assert "INTERNALERROR" not in run.text
+
+
+@pytest.fixture
+def server() -> Iterator[ForkServer]:
+    server = ForkServer(OF_PYTEST)
+    yield server
+    server.close()
+
+
+def test_a_server_ends_when_it_is_hung_up(server: ForkServer) -> None:
+    pid = server._process.pid
+    server._channel.close()
+    wait_for("the end", lambda: not _runs(pid))
+    assert server.exit_code(1) is None
+
+
+def test_a_server_that_was_prepared_and_is_not_needed_ends() -> None:
+    launcher = Launcher("forkserver", ["this_module_does_not_exist"])
+    launcher.prepare()
+    assert launcher._server is not None
+    pid = launcher._server._process.pid
+    launcher.close()
+    wait_for("the end", lambda: not _runs(pid))
+
+
+def test_a_server_ignores_the_terminal(server: ForkServer) -> None:
+    # Ctrl-C goes to a process group, of which the server is no member.
+    pid = server._process.pid
+    wait_for("its session", lambda: os.getpgid(pid) == pid)
+    os.kill(pid, signal.SIGINT)
+    assert server.exit_code(os.getpid()) is None  # not its child: it answers
+    assert _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -1,0 +1,142 @@
+"""The fork server: imports once what every worker imports, then each worker is a copy of it.
+
+    order                     answer
+    Fork                      the process id of a worker
+    Look                      its exit code, and it is collected; None while it runs
+
+It has one thread, opens no database and no ZeroMQ socket, and imports nothing of the user's: so a
+copy is like a process that was spawned and has just imported what a worker needs. It ends with the
+coordinator, which holds the other end of its channel; its workers go on, and see that themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import pickle
+import select
+import socket
+import struct
+import sys
+import traceback
+from typing import NoReturn, TypeAlias, cast
+
+import msgspec
+
+from snapfarm_worker import boot
+
+#: How often the server looks whether the coordinator is still there, seconds: a process that was
+#: forked from the coordinator may hold the channel open.
+_LOOK = 1.0
+_LENGTH = struct.Struct("!Q")
+
+
+class Fork(msgspec.Struct, frozen=True):
+    """Make a worker; `preparation` is that of a spawned process.
+
+    `role` is what a spawned process would read: only the copy unpacks it, which may import what is
+    the user's.
+    """
+
+    preparation: boot.Preparation
+    role: bytes
+    umask: int
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Collect a worker that has ended."""
+
+    pid: int
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """What a server is started with: its end of the channel, and what to import."""
+
+    channel: int
+    coordinator: int
+    modules: tuple[str, ...]
+
+    def run(self) -> NoReturn:
+        """Serve until the coordinator hangs up."""
+        # Ctrl-C goes to all processes of a terminal: what it means, the coordinator decides.
+        os.setsid()
+        for name in self.modules:
+            # What can't be imported is told by the worker that needs it.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+        # What is here stays: no copy has to look through it for garbage.
+        gc.collect()
+        gc.freeze()
+        with socket.socket(fileno=self.channel) as channel:
+            while _readable(channel, self.coordinator) and (data := receive(channel)) is not None:
+                answer = _answer(cast("Order", pickle.loads(data)), channel)
+                send(channel, pickle.dumps(answer))
+        os._exit(0)
+
+
+Order: TypeAlias = Fork | Look
+
+
+def send(channel: socket.socket, data: bytes) -> None:
+    """Send an order or an answer, pickled. Raises OSError."""
+    channel.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def receive(channel: socket.socket) -> bytes | None:
+    """Return what was sent; None if the other side has hung up. Raises OSError."""
+    length = _exactly(channel, _LENGTH.size)
+    return None if length is None else _exactly(channel, _LENGTH.unpack(length)[0])
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes | None:
+    data = bytearray()
+    while len(data) < size:
+        piece = channel.recv(min(size - len(data), 1 << 20))
+        if not piece:
+            return None
+        data += piece
+    return bytes(data)
+
+
+def _readable(channel: socket.socket, coordinator: int) -> bool:
+    """Wait for an order; return False once the coordinator is gone."""
+    while not select.select([channel], [], [], _LOOK)[0]:
+        if os.getppid() != coordinator:
+            return False
+    return True
+
+
+def _answer(order: Order, channel: socket.socket) -> object:
+    match order:
+        case Fork():
+            try:
+                pid = os.fork()
+            except OSError as error:
+                return error
+            if pid == 0:
+                channel.close()
+                _be(order)
+            return pid
+        case Look(pid=pid):
+            try:
+                found, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError as error:
+                return error
+            return os.waitstatus_to_exitcode(status) if found else None
+
+
+def _be(order: Fork) -> NoReturn:
+    """Be a worker."""
+    try:
+        os.umask(order.umask)
+        boot.prepare(order.preparation)
+        # The server may have looked into folders whose files are others by now.
+        importlib.invalidate_caches()
+        boot.work(cast("boot.Role", pickle.loads(order.role)).run)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(1)
