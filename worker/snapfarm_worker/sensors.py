@@ -401,7 +401,9 @@ class Sensors:
         if self._offspring.is_child or watch is None:
             return
         if member in watch.ring.spared:
-            member.notes.unsaved.clear()  # a fixture's of wider scope, which knows what it does
+            # A fixture's of wider scope, which knows what it does.
+            member.notes.unsaved.clear()
+            member.notes.returning.clear()
         self._transactions.closing(conn, member)
 
     @_guarded

@@ -37,6 +37,7 @@ from snapfarm_worker.statements import (
     read_uncommitted,
     word_of,
 )
+from snapfarm_worker.transactions import unsaved
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
@@ -176,9 +177,9 @@ class Tables:
         tables: frozenset[str],
     ) -> None:
         for other in watch.ring.members():
-            if other is member or not other.notes.unsaved or other.left:
+            if other is member or other.left:
                 continue
-            for changing in list(other.notes.unsaved):
+            for changing in list(unsaved(other)):
                 # The writer's own connection can only be asked by its own thread.
                 written = self._other_facts(conn, member, changing).writes
                 for table in written & tables:

@@ -356,6 +356,14 @@ def writes_in_autocommit(stage: Stage) -> None:
         conn.execute("INSERT INTO pairs VALUES ('p', 'q')")
 
 
+def changes_nothing(stage: Stage) -> None:
+    """Close a connection in a transaction whose statements have found no row to change."""
+    with opened(stage) as conn:
+        conn.execute("UPDATE orders SET total = 1 WHERE id < 0")
+        assert conn.execute("DELETE FROM orders WHERE id < 0 RETURNING id").fetchall() == []
+        assert conn.in_transaction
+
+
 def vacuums(stage: Stage) -> None:
     """Rewrite the whole database."""
     with opened(stage, isolation_level=None) as conn:
@@ -469,6 +477,7 @@ ANYWHERE: list[Callable[[Stage], None]] = [
     runs_a_program,
     backs_up,
     writes_in_autocommit,
+    changes_nothing,
     vacuums,
     resets,
 ]

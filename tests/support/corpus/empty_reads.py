@@ -224,13 +224,25 @@ READERS: list[Callable[[Stage], None]] = [
     reads_by_peewee,
     reads_in_scripts,
 ]
-POLLUTERS: list[Program] = [
+POLLUTERS: list[Callable[[Stage], None]] = [
     truncates_in_a_script,
     cascades,
     overwrites,
     deletes_in_a_thread,
     deletes_by_orm,
 ]
+
+
+def victim(
+    name: str,
+    program: Program,
+    *after: Program,
+    policy: ResetPolicy = ResetPolicy.MODULE,
+    ring: RingKind = RingKind.SHARED_CACHE,
+    also: tuple[AnomalyKind, ...] = (),
+) -> Case:
+    """Return the case of a program that reads orders, which the first test before it emptied."""
+    return Case(name, (K.EMPTY_TABLE_READ, *also), program, after, policy, ring, table="orders")
 
 
 def left(*statements: str) -> Program:
@@ -326,65 +338,30 @@ drops = sql("DROP TABLE orders")
 renames_a_column = sql("DROP VIEW totals", "ALTER TABLE orders RENAME COLUMN total TO amount")
 
 CASES = [
+    *(victim(f"earlier-test-{name}", sql(statement), deletes) for name, statement in READS.items()),
+    *(victim(reader.__name__, reader, deletes, policy=ResetPolicy.NEVER) for reader in READERS),
     *(
-        Case(
-            f"earlier-test-{name}",
-            (K.EMPTY_TABLE_READ,),
-            sql(statement),
-            (deletes,),
-            ResetPolicy.MODULE,
-            table="orders",
-        )
-        for name, statement in READS.items()
-    ),
-    *(
-        Case(
-            reader.__name__,
-            (K.EMPTY_TABLE_READ,),
-            reader,
-            (deletes,),
-            ResetPolicy.NEVER,
-            table="orders",
-        )
-        for reader in READERS
-    ),
-    *(
-        Case(
-            f"after-{getattr(polluter, '__name__', 'sql')}",
-            (K.EMPTY_TABLE_READ,),
+        victim(
+            f"after-{polluter.__name__}",
             sql("SELECT * FROM orders"),
-            (polluter, sql("SELECT * FROM customers")),
-            ResetPolicy.MODULE,
-            table="orders",
+            polluter,
+            sql("SELECT * FROM customers"),
         )
         for polluter in POLLUTERS
     ),
-    Case(
-        "memdb",
-        (K.EMPTY_TABLE_READ,),
-        sql("SELECT * FROM orders"),
-        (deletes,),
-        ResetPolicy.MODULE,
-        RingKind.MEMDB,
-        table="orders",
-    ),
-    Case(
+    victim("memdb", sql("SELECT * FROM orders"), deletes, ring=RingKind.MEMDB),
+    victim(
         "made-if-not-there",
-        (K.EMPTY_TABLE_READ,),
         sql("CREATE TABLE IF NOT EXISTS orders(id, customer, total)", "SELECT * FROM orders"),
-        (deletes,),
-        ResetPolicy.MODULE,
-        table="orders",
+        deletes,
     ),
-    Case(
+    victim(
         "swept-when-empty",
-        (K.EMPTY_TABLE_READ, K.LEAKED_WRITE),
         sql(
             "PRAGMA foreign_keys = ON", "DELETE FROM customers WHERE id = 1", "SELECT * FROM orders"
         ),
-        (deletes,),
-        ResetPolicy.MODULE,
-        table="orders",
+        deletes,
+        also=(K.LEAKED_WRITE,),
     ),
     Case("left-count", (K.LEFT_RING, K.EMPTY_TABLE_READ), left("SELECT count(*) FROM orders")),
     Case("left-select", (K.LEFT_RING, K.EMPTY_TABLE_READ), left("SELECT * FROM customers")),

@@ -117,7 +117,7 @@ def reads_dirty(
     """Read what is rolled back later."""
     with opened(stage) as writer, opened(stage) as reader:
         reader.execute("PRAGMA read_uncommitted = 1")
-        writer.execute(write)
+        writer.execute(write).fetchall()
         reader.execute(read).fetchall()
         with contextlib.suppress(ValueError):
             undo(writer)
@@ -287,20 +287,31 @@ def drops_an_object(stage: Stage) -> None:
     assert Repository(stage.uri).count() == 200
 
 
-def leaves_a_thread(stage: Stage, *, daemon: bool = False, connects: bool = False) -> None:
-    """Let a thread run on."""
+def let_run(stage: Stage, first: Callable[[], object] = bool, *, daemon: bool = False) -> None:
+    """Start a thread that does something, and then runs until all is over."""
     running, done = threading.Event(), threading.Event()
 
     def work() -> None:
-        with opened(stage) if connects else contextlib.nullcontext():
-            running.set()
-            done.wait(30)
+        first()
+        running.set()
+        done.wait(30)
 
     thread = threading.Thread(target=work, name="poller", daemon=daemon)
     thread.start()
     running.wait(30)
     stage.cleanups.callback(thread.join)
     stage.cleanups.callback(done.set)
+
+
+def leaves_a_thread(stage: Stage, *, daemon: bool = False) -> None:
+    """Let a thread run on."""
+    let_run(stage, daemon=daemon)
+
+
+def leaves_a_connected_thread(stage: Stage) -> None:
+    """Let a thread run on that is connected."""
+    conns: list[sqlite3.Connection] = []
+    let_run(stage, lambda: conns.append(kept(stage, check_same_thread=False)))
 
 
 def leaves_an_executor(stage: Stage) -> None:
@@ -345,7 +356,7 @@ def closes_without_commit(stage: Stage, *statements: str, script: str = "") -> N
     """Forget to commit."""
     conn = sqlite3.connect(stage.uri, uri=True)
     for statement in statements:
-        conn.execute(statement)
+        conn.execute(statement).fetchall()
     if script:
         conn.executescript(script)
     conn.close()
@@ -423,6 +434,11 @@ CASES = [
     Case(
         "dirty-trigger", (K.DIRTY_READ,), functools.partial(reads_dirty, read="SELECT * FROM log")
     ),
+    Case(
+        "dirty-returning",
+        (K.DIRTY_READ,),
+        functools.partial(reads_dirty, write="DELETE FROM orders RETURNING id"),
+    ),
     Case("reads_dirty_by_engine", (K.DIRTY_READ,), reads_dirty_by_engine),
     Case("reads_dirty_in_a_thread", (K.DIRTY_READ,), reads_dirty_in_a_thread),
     *(
@@ -475,7 +491,7 @@ CASES = [
     ),
     Case("thread", (K.LEAKED_THREAD,), leaves_a_thread),
     Case("thread-daemon", (K.LEAKED_THREAD,), functools.partial(leaves_a_thread, daemon=True)),
-    Case("thread-connected", (K.LEAKED_THREAD,), functools.partial(leaves_a_thread, connects=True)),
+    Case("thread-connected", (K.LEAKED_THREAD,), leaves_a_connected_thread),
     *(
         Case(program.__name__, (K.LEAKED_THREAD,), program)
         for program in (leaves_an_executor, leaves_a_timer, leaves_a_thread_of_its_own_class)
@@ -499,6 +515,11 @@ CASES = [
         "lost-script",
         (K.LOST_WRITE,),
         lambda stage: closes_without_commit(stage, script=f"BEGIN; {INSERT};"),
+    ),
+    Case(
+        "lost-returning",
+        (K.LOST_WRITE,),
+        lambda stage: closes_without_commit(stage, f"{INSERT} RETURNING id"),
     ),
     Case("lost-many", (K.LOST_WRITE,), writes_many_without_commit),
     Case("lost-aiosqlite", (K.LOST_WRITE,), closes_without_commit_on_a_loop),
