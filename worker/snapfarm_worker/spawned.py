@@ -29,7 +29,9 @@ _T = TypeVar("_T")
 #: A pipe takes so many bytes in one piece, whoever else writes.
 _LINE = 4000
 _SHOWN = 200
-_SQLALCHEMY = f"{os.sep}sqlalchemy{os.sep}"
+#: Who ends threads when it wants to: the threads of a pool's connections, and the one on which
+#: asgiref runs what is not asynchronous, for the rest of the process.
+_KEEPERS = (f"{os.sep}sqlalchemy{os.sep}", f"{os.sep}asgiref{os.sep}")
 
 
 class Observer(Protocol):
@@ -103,8 +105,7 @@ def _start(original: Callable[_P, _T]) -> Callable[_P, _T]:
     def start(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         thread = args[0] if args else None
         if isinstance(thread, threading.Thread):
-            # A pool of SQLAlchemy's ends the threads of its connections when it wants to.
-            frames = place(unless=_SQLALCHEMY)
+            frames = place(unless=_KEEPERS)
             _told(_everybody(), lambda observer: observer.thread_started(thread, frames))
         return original(*args, **kwargs)
 
