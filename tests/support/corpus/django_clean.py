@@ -8,10 +8,10 @@ import threading
 import unittest
 from typing import TYPE_CHECKING
 
-from snapfarm_worker.ring import ResetPolicy, RingKind
+from snapfarm_worker.ring import ResetPolicy
 from support.corpus.django_faults import in_django, lists
 from support.corpus.empty_reads import deletes
-from support.corpus.stage import Case
+from support.corpus.stage import Case, anywhere
 from support.golden import CUSTOMERS, ORDERS
 
 if TYPE_CHECKING:
@@ -232,19 +232,9 @@ PROGRAMS = (
 
 CASES = [
     *(
-        Case(
-            f"django-{program.__name__}-{policy}-{ring}",
-            (),
-            in_django(program),
-            policy=policy,
-            ring=ring,
-        )
+        case
         for program in PROGRAMS
-        for policy, ring in (
-            (ResetPolicy.TEST, RingKind.SHARED_CACHE),
-            (ResetPolicy.MODULE, RingKind.SHARED_CACHE),
-            (ResetPolicy.SESSION, RingKind.MEMDB),
-        )
+        for case in anywhere(f"django-{program.__name__}", in_django(program))
     ),
     *(
         Case(

@@ -1,4 +1,4 @@
-"""Faults: locks met, transactions, cursors, connections and threads left, writes lost or left."""
+"""Faults: locks met, dirty reads; transactions, cursors, connections and threads left open."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.ring import ResetPolicy, RingKind
-from support.corpus.empty_reads import EMPTY, Order, sql
+from support.corpus.empty_reads import Order, sql
 from support.corpus.stage import Case, Stage, opened
 
 K = AnomalyKind
@@ -349,43 +349,6 @@ def leaves_a_thread_of_its_own_class(stage: Stage) -> None:
     stage.cleanups.callback(worker.done.set)
 
 
-# ---------------------------------------------------------------- lost
-
-
-def closes_without_commit(stage: Stage, *statements: str, script: str = "") -> None:
-    """Forget to commit."""
-    conn = sqlite3.connect(stage.uri, uri=True)
-    for statement in statements:
-        conn.execute(statement).fetchall()
-    if script:
-        conn.executescript(script)
-    conn.close()
-
-
-def closes_without_commit_on_a_loop(stage: Stage) -> None:
-    """Forget to commit with aiosqlite."""
-
-    async def main() -> None:
-        async with aiosqlite.connect(stage.uri, uri=True) as conn:
-            await conn.execute(INSERT)
-
-    asyncio.run(main())
-
-
-def writes_after_leaving(stage: Stage, *, autocommit: bool = False) -> None:
-    """Write on a connection that has left the ring."""
-    with opened(stage, isolation_level=None if autocommit else "") as conn:
-        conn.deserialize(EMPTY)
-        conn.execute("INSERT INTO orders VALUES (1, 1, 1)")
-        conn.commit()
-
-
-def writes_many_without_commit(stage: Stage) -> None:
-    """Forget to commit what executemany has inserted."""
-    with opened(stage) as conn:
-        conn.executemany(INSERT.replace("1, 1", "?, ?"), [(1, 2), (2, 3)])
-
-
 def exhausts(cursor: sqlite3.Cursor) -> None:
     """Fetch one row only, after all."""
     cursor.fetchmany(3)
@@ -495,62 +458,5 @@ CASES = [
     *(
         Case(program.__name__, (K.LEAKED_THREAD,), program)
         for program in (leaves_an_executor, leaves_a_timer, leaves_a_thread_of_its_own_class)
-    ),
-    Case(
-        "lost-insert",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, INSERT),
-    ),
-    Case(
-        "lost-delete",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, READ, "DELETE FROM pairs"),
-    ),
-    Case(
-        "lost-begin",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, "BEGIN IMMEDIATE", INSERT),
-    ),
-    Case(
-        "lost-script",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, script=f"BEGIN; {INSERT};"),
-    ),
-    Case(
-        "lost-returning",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, f"{INSERT} RETURNING id"),
-    ),
-    Case("lost-many", (K.LOST_WRITE,), writes_many_without_commit),
-    Case("lost-aiosqlite", (K.LOST_WRITE,), closes_without_commit_on_a_loop),
-    Case("lost-outside", (K.LEFT_RING, K.LOST_WRITE), writes_after_leaving),
-    Case(
-        "lost-outside-autocommit",
-        (K.LEFT_RING, K.LOST_WRITE),
-        functools.partial(writes_after_leaving, autocommit=True),
-    ),
-    *(
-        Case(f"left-{name}", (K.LEAKED_WRITE,), sql(statement), policy=ResetPolicy.MODULE)
-        for name, statement in {
-            "insert": INSERT,
-            "delete": "DELETE FROM orders WHERE id = 1",
-            "delete-all": "DELETE FROM pairs",
-            "update": "UPDATE customers SET name = 'x' WHERE id = 1",
-            "replace": "REPLACE INTO pairs VALUES ('a', 'c')",
-            "exchange": "UPDATE orders SET id = id + 1000",
-            "upsert": "INSERT INTO customers VALUES (1, 'y') ON CONFLICT DO UPDATE SET name='y'",
-        }.items()
-    ),
-    *(
-        Case(f"schema-{name}", (K.SCHEMA_CHANGE,), sql(*statements), policy=ResetPolicy.NEVER)
-        for name, statements in {
-            "table": ("CREATE TABLE extra(x)",),
-            "index": ("CREATE INDEX more ON orders(total)",),
-            "view": ("CREATE VIEW seen AS SELECT 1",),
-            "column": ("ALTER TABLE orders ADD COLUMN note",),
-            "rename": ("ALTER TABLE empty RENAME TO void",),
-            "trigger": ("DROP TRIGGER orders_logged",),
-            "drop": ("DROP TABLE empty",),
-        }.items()
     ),
 ]

@@ -96,6 +96,18 @@ class Case(msgspec.Struct, frozen=True):
             stage.close()
 
 
+def anywhere(name: str, program: Program) -> list[Case]:
+    """Return the cases of a sound program, with and without what earlier tests leave."""
+    return [
+        Case(f"{name}-{policy}-{ring}", (), program, policy=policy, ring=ring)
+        for policy, ring in (
+            (ResetPolicy.TEST, RingKind.SHARED_CACHE),
+            (ResetPolicy.MODULE, RingKind.SHARED_CACHE),
+            (ResetPolicy.SESSION, RingKind.MEMDB),
+        )
+    ]
+
+
 def kinds(found: tuple[Anomaly, ...]) -> set[AnomalyKind]:
     """Return the kinds of what was observed, apart from mere information."""
     return {each.kind for each in found if each.severity is not Severity.INFO}
