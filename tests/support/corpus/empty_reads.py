@@ -210,6 +210,20 @@ READS = {
     "insert-select": "INSERT INTO log(text) SELECT total FROM orders",
     "update": "UPDATE orders SET total = 1 WHERE id = 3",
     "union": "SELECT id FROM customers UNION SELECT id FROM orders",
+    "scalar": "SELECT (SELECT max(total) FROM orders), 1",
+    "window": "SELECT id, row_number() OVER (ORDER BY total) FROM orders",
+    "recursive": "WITH RECURSIVE o(i) AS (SELECT id FROM orders UNION SELECT i + 1 FROM o "
+    "WHERE i < 9) SELECT * FROM o",
+    "except": "SELECT id FROM customers EXCEPT SELECT customer FROM orders",
+    "values": "VALUES ((SELECT count(*) FROM orders))",
+    "delete-where": "DELETE FROM empty WHERE x IN (SELECT id FROM orders)",
+    "returning": "UPDATE orders SET total = 1 RETURNING id",
+    "update-from": "UPDATE empty SET x = o.total FROM orders o WHERE o.id = empty.x",
+    "upsert": "INSERT INTO empty SELECT total FROM main.orders WHERE true",
+    "quoted": 'SELECT "total" FROM "main"."ORDERS"',
+    "made-of": "CREATE TEMP TABLE copied AS SELECT * FROM orders",
+    "index": "SELECT customer FROM orders INDEXED BY orders_customer WHERE customer = 1",
+    "rowid": "SELECT rowid FROM orders LIMIT 1",
     "comment": "/* DELETE FROM orders */ SELECT * FROM orders -- all",
 }
 READERS: list[Callable[[Stage], None]] = [
