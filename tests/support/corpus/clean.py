@@ -135,6 +135,20 @@ def migrates_a_file(stage: Stage) -> None:
             assert conn.execute("SELECT * FROM log").fetchall() == []
 
 
+def copies_what_it_missed(stage: Stage) -> None:
+    """Ask a new database for a table, and copy one there that has it."""
+    del stage
+    with (
+        contextlib.closing(sqlite3.connect(":memory:")) as source,
+        contextlib.closing(sqlite3.connect(":memory:")) as target,
+    ):
+        source.execute("CREATE TABLE log(id)")
+        with contextlib.suppress(sqlite3.OperationalError):
+            target.execute("SELECT * FROM log")
+        source.backup(target)
+        assert target.execute("SELECT * FROM log").fetchall() == []
+
+
 def restores_another_database(stage: Stage) -> None:
     """Deserialize where it is right."""
     with contextlib.closing(sqlite3.connect(":memory:")) as conn:
@@ -397,6 +411,7 @@ ANYWHERE: list[Callable[[Stage], None]] = [
     uses_two_databases,
     migrates_another_database,
     migrates_a_file,
+    copies_what_it_missed,
     restores_another_database,
     holds_a_cursor_in_a_generator,
     breaks_out_of_a_loop,
