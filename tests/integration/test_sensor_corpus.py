@@ -19,7 +19,7 @@ from support.corpus import (
     lost,
     with_peewee,
 )
-from support.corpus.stage import Case, kinds
+from support.corpus.stage import Case, Program, kinds
 
 #: From 3.13 on, freeing an open connection is a ResourceWarning.
 pytestmark = pytest.mark.filterwarnings(
@@ -62,6 +62,9 @@ SEEN_LIGHTLY = [
 def test_a_fault_is_reported_with_its_evidence(case: Case) -> None:
     found = case.observed()
     assert kinds(found) == set(case.kinds)
+    first = case.kinds[0]
+    weights = {anomaly.severity for anomaly in found if anomaly.kind is first}
+    assert weights == {case.severity or KINDS[first].severity}
     for anomaly in found:
         assert anomaly.test == f"t.py::{len(case.after) + 1}"
         assert anomaly.database in ("default", "")
@@ -117,6 +120,13 @@ def test_a_legitimate_program_raises_no_alarm(case: Case) -> None:
     assert [each for each in found if each.severity is Severity.ERROR] == []
     # Where tests share what they commit, it is true that this one leaves something.
     assert kinds(found) <= LEFT_BEHIND
+
+
+@pytest.mark.parametrize("program", [clean.retries, clean.retries_on_another_connection])
+def test_a_lock_that_the_program_got_over_is_information(program: Program) -> None:
+    (found,) = Case("retries", (), program).observed()
+    assert (found.kind, found.severity) == (AnomalyKind.LOCK_ERROR, Severity.INFO)
+    assert "tried again, and succeeded" in found.message
 
 
 def test_the_clean_corpus_is_large() -> None:

@@ -32,8 +32,9 @@ def fills_first(stage: Stage) -> None:
 
 
 def reads_other_tables(stage: Stage) -> None:
-    """Read what nobody has emptied."""
+    """Read what nobody has emptied, with a WHERE that matches nothing, too."""
     with opened(stage) as conn:
+        assert conn.execute("SELECT * FROM customers WHERE id < 0").fetchall() == []
         assert conn.execute("SELECT count(*) FROM customers").fetchone() == (CUSTOMERS,)
         conn.execute("CREATE TEMP TABLE orders(id)")
         assert conn.execute(COUNT).fetchone() == (0,)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from snapfarm_worker.anomaly import AnomalyKind
+from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.ring import ResetPolicy, RingKind
 from support.corpus.elsewhere import in_a_fork
 from support.corpus.empty_reads import EMPTY, deletes, drops, renames_a_column, sql, victim
@@ -253,7 +253,6 @@ _ALONE: tuple[tuple[AnomalyKind, Program], ...] = (
     (K.LEAKED_CURSOR, in_django(holds_an_iterator)),
     (K.LEAKED_CONNECTION, in_django(drops_a_raw_connection)),
     (K.LEAKED_THREAD, in_django(polls_on_a_thread)),
-    (K.LOST_WRITE, in_django(closes_without_commit)),
 )
 
 CASES = [
@@ -281,6 +280,12 @@ CASES = [
     ),
     Case("django-leaves", (K.LEFT_RING, K.EMPTY_TABLE_READ), in_django(leaves_the_ring)),
     Case("django-writes-after", (K.LEFT_RING, K.LOST_WRITE), in_django(writes_after_leaving)),
+    Case(
+        "django-closes",
+        (K.LOST_WRITE,),
+        in_django(closes_without_commit),
+        severity=Severity.WARNING,
+    ),
     *(
         Case(f"django-{number}-{program.__name__}", (kind,), program)
         for number, (kind, program) in enumerate(_ALONE)

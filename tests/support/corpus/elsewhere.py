@@ -21,7 +21,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from snapfarm_worker.anomaly import AnomalyKind
+from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.ring import RingKind
 from snapfarm_worker.snapshot import Snapshot, TableInfo
 from support.corpus.empty_reads import Order
@@ -321,6 +321,12 @@ CASES = [
             forks_a_process,
             forks_with_an_engine,
             forks_with_a_connection,
+        )
+    ),
+    *(
+        # What such a process does with the address, nobody knows.
+        Case(program.__name__, (K.FOREIGN_PROCESS,), program, severity=Severity.WARNING)
+        for program in (
             runs,
             runs_with_a_variable,
             runs_in_a_shell,

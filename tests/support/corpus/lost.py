@@ -8,16 +8,18 @@ import sqlite3
 
 import aiosqlite
 
-from snapfarm_worker.anomaly import AnomalyKind
+from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.ring import ResetPolicy
 from support.corpus.empty_reads import EMPTY, sql
 from support.corpus.held import INSERT, READ
-from support.corpus.stage import Case, Stage, opened
+from support.corpus.stage import Case, Program, Stage, opened
 
 K = AnomalyKind
 
 
-def closes_without_commit(stage: Stage, *statements: str, script: str = "") -> None:
+def closes_without_commit(
+    stage: Stage, *, statements: tuple[str, ...] = (), script: str = ""
+) -> None:
     """Forget to commit."""
     conn = sqlite3.connect(stage.uri, uri=True)
     for statement in statements:
@@ -51,34 +53,21 @@ def writes_many_without_commit(stage: Stage) -> None:
         conn.executemany(INSERT.replace("1, 1", "?, ?"), [(1, 2), (2, 3)])
 
 
+UNCOMMITTED: dict[str, Program] = {
+    "insert": functools.partial(closes_without_commit, statements=(INSERT,)),
+    "delete": functools.partial(closes_without_commit, statements=(READ, "DELETE FROM pairs")),
+    "begin": functools.partial(closes_without_commit, statements=("BEGIN IMMEDIATE", INSERT)),
+    "returning": functools.partial(closes_without_commit, statements=(f"{INSERT} RETURNING id",)),
+    "script": functools.partial(closes_without_commit, script=f"BEGIN; {INSERT};"),
+    "many": writes_many_without_commit,
+    "aiosqlite": closes_without_commit_on_a_loop,
+}
+
 CASES = [
-    Case(
-        "lost-insert",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, INSERT),
+    *(
+        Case(f"lost-{name}", (K.LOST_WRITE,), program, severity=Severity.WARNING)
+        for name, program in UNCOMMITTED.items()
     ),
-    Case(
-        "lost-delete",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, READ, "DELETE FROM pairs"),
-    ),
-    Case(
-        "lost-begin",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, "BEGIN IMMEDIATE", INSERT),
-    ),
-    Case(
-        "lost-script",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, script=f"BEGIN; {INSERT};"),
-    ),
-    Case(
-        "lost-returning",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, f"{INSERT} RETURNING id"),
-    ),
-    Case("lost-many", (K.LOST_WRITE,), writes_many_without_commit),
-    Case("lost-aiosqlite", (K.LOST_WRITE,), closes_without_commit_on_a_loop),
     Case("lost-outside", (K.LEFT_RING, K.LOST_WRITE), writes_after_leaving),
     Case(
         "lost-outside-autocommit",

@@ -78,6 +78,8 @@ class Case(msgspec.Struct, frozen=True):
     policy: ResetPolicy = ResetPolicy.TEST
     ring: RingKind = RingKind.SHARED_CACHE
     snapshot: Snapshot = GOLDEN
+    #: What the first kind weighs here, where it is not what it usually weighs.
+    severity: Severity | None = None
     #: The table that the first anomaly has to name.
     table: str = ""
 

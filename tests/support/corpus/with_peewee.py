@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import peewee
 
-from snapfarm_worker.anomaly import AnomalyKind
+from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.ring import ResetPolicy
 from support.corpus.elsewhere import in_a_fork
 from support.corpus.empty_reads import EMPTY, deletes, drops, sql, victim
@@ -303,7 +303,6 @@ _ALONE: tuple[tuple[AnomalyKind, Program], ...] = (
     (K.LEAKED_CURSOR, in_peewee(holds_an_iterator)),
     (K.LEAKED_CONNECTION, in_peewee(drops_its_database)),
     (K.LEAKED_THREAD, in_peewee(lets_a_thread_run)),
-    (K.LOST_WRITE, in_peewee(closes_in_a_transaction)),
 )
 _READERS = (lists, counts, joins, prefetches, gets_or_fails, lists_on_a_thread)
 _SOUND = (
@@ -327,6 +326,12 @@ FAULTS = [
     ),
     Case("peewee-leaves", (K.LEFT_RING, K.EMPTY_TABLE_READ), in_peewee(leaves_the_ring)),
     Case("peewee-writes-after", (K.LEFT_RING, K.LOST_WRITE), in_peewee(writes_after_leaving)),
+    Case(
+        "peewee-closes",
+        (K.LOST_WRITE,),
+        in_peewee(closes_in_a_transaction),
+        severity=Severity.WARNING,
+    ),
     *(Case(f"peewee-{program.__name__}", (kind,), program) for kind, program in _ALONE),
     Case("peewee-creates", (K.LEAKED_WRITE,), in_peewee(creates), policy=ResetPolicy.MODULE),
     Case("peewee-schema", (K.SCHEMA_CHANGE,), in_peewee(makes_a_table), policy=ResetPolicy.NEVER),
