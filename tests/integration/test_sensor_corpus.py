@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ FAULTS = [
     *with_peewee.FAULTS,
 ]
 CLEAN = [*clean.CASES, *clean_after.CASES, *django_clean.CASES, *with_peewee.CLEAN]
+#: Where programs are, for stacks to lead there.
+PROGRAMS = Path(clean.__file__).parent
+LEFT_OPEN = {
+    AnomalyKind.LEAKED_TRANSACTION,
+    AnomalyKind.LEAKED_CURSOR,
+    AnomalyKind.LEAKED_CONNECTION,
+    AnomalyKind.LEAKED_THREAD,
+}
 LEFT_BEHIND = {AnomalyKind.LEAKED_WRITE, AnomalyKind.SCHEMA_CHANGE}
 #: Kinds for which it does not matter with what a program connects.
 OF_NO_LIBRARY = {
@@ -70,7 +79,12 @@ def test_a_fault_is_reported_with_its_evidence(case: Case) -> None:
         assert anomaly.database in ("default", "")
         assert anomaly.message
         assert anomaly.remedy
-        assert anomaly.stack or anomaly.evidence or anomaly.kind is AnomalyKind.RING_VANISHED
+        told = (*anomaly.stack, *anomaly.evidence)
+        assert told or anomaly.kind is AnomalyKind.RING_VANISHED
+        if anomaly.kind in LEFT_OPEN:
+            assert any(f"{PROGRAMS}{os.sep}" in line for line in told)
+        if anomaly.kind is AnomalyKind.LEAKED_WRITE:
+            assert any("rows" in line for line in anomaly.evidence)
         if anomaly.kind is AnomalyKind.EMPTY_TABLE_READ:
             assert anomaly.sql
             assert anomaly.table

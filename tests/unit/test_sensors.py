@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import sqlite3
 import sys
 import threading
@@ -161,6 +162,11 @@ def test_a_lock_error_names_the_holder(rig: Rig) -> None:
     assert found.sql.startswith("INSERT INTO orders")
     assert "test_a_lock_error_names_the_holder" in found.message
     assert "MainThread" in found.message
+    thread, since, begun, *stack = found.evidence
+    assert thread.startswith("thread MainThread, connection opened at ")
+    assert re.fullmatch(r"in a transaction for \d+\.\d+ s", since)
+    assert begun == "begun by: DELETE FROM orders"
+    assert "in test_a_lock_error_names_the_holder" in stack[0]
 
 
 def test_a_leaked_transaction_is_named_and_ended(rig: Rig) -> None:

@@ -41,6 +41,7 @@ from snapfarm_worker.transactions import unsaved
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
+    from snapfarm_worker.guard import Switches
     from snapfarm_worker.inventory import RingWatch
     from snapfarm_worker.layers import Layer
     from snapfarm_worker.transactions import Transactions
@@ -51,9 +52,10 @@ _MEMO_LIMIT = 1000
 class Tables:
     """Looks at what statements read and remove."""
 
-    def __init__(self, findings: Findings, transactions: Transactions) -> None:
+    def __init__(self, findings: Findings, transactions: Transactions, switches: Switches) -> None:
         self._findings = findings
         self._transactions = transactions
+        self._switches = switches
         #: The columns of each table of a baseline.
         self._columns: weakref.WeakKeyDictionary[Layer, dict[str, frozenset[str]]] = (
             weakref.WeakKeyDictionary()
@@ -77,7 +79,10 @@ class Tables:
         def authorizer(
             action: int, first: str | None, second: str | None, schema: str | None, by: str | None
         ) -> int:
-            notes.recording.note(action, first, second, schema, by)
+            try:
+                notes.recording.note(action, first, second, schema, by)
+            except Exception as error:  # which SQLite would take for a refusal
+                self._switches.turn_off("authorizer", error)
             if theirs is None or member.quiet:
                 return sqlite3.SQLITE_OK
             return theirs(action, first, second, schema, by)

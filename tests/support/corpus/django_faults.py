@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from snapfarm_worker.anomaly import AnomalyKind, Severity
+from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.ring import ResetPolicy, RingKind
 from support.corpus.elsewhere import in_a_fork
 from support.corpus.empty_reads import EMPTY, deletes, drops, renames_a_column, sql, victim
 from support.corpus.held import let_run
+from support.corpus.lost import uncommitted
 from support.corpus.stage import Case, Program, Stage
 
 if TYPE_CHECKING:
@@ -280,12 +281,7 @@ CASES = [
     ),
     Case("django-leaves", (K.LEFT_RING, K.EMPTY_TABLE_READ), in_django(leaves_the_ring)),
     Case("django-writes-after", (K.LEFT_RING, K.LOST_WRITE), in_django(writes_after_leaving)),
-    Case(
-        "django-closes",
-        (K.LOST_WRITE,),
-        in_django(closes_without_commit),
-        severity=Severity.WARNING,
-    ),
+    uncommitted("django-closes", in_django(closes_without_commit)),
     *(
         Case(f"django-{number}-{program.__name__}", (kind,), program)
         for number, (kind, program) in enumerate(_ALONE)

@@ -53,6 +53,11 @@ def writes_many_without_commit(stage: Stage) -> None:
         conn.executemany(INSERT.replace("1, 1", "?, ?"), [(1, 2), (2, 3)])
 
 
+def uncommitted(name: str, program: Program) -> Case:
+    """Return the case of a program that forgets to commit before it closes a connection."""
+    return Case(name, (K.LOST_WRITE,), program, severity=Severity.WARNING)
+
+
 UNCOMMITTED: dict[str, Program] = {
     "insert": functools.partial(closes_without_commit, statements=(INSERT,)),
     "delete": functools.partial(closes_without_commit, statements=(READ, "DELETE FROM pairs")),
@@ -64,10 +69,7 @@ UNCOMMITTED: dict[str, Program] = {
 }
 
 CASES = [
-    *(
-        Case(f"lost-{name}", (K.LOST_WRITE,), program, severity=Severity.WARNING)
-        for name, program in UNCOMMITTED.items()
-    ),
+    *(uncommitted(f"lost-{name}", program) for name, program in UNCOMMITTED.items()),
     Case("lost-outside", (K.LEFT_RING, K.LOST_WRITE), writes_after_leaving),
     Case(
         "lost-outside-autocommit",

@@ -92,7 +92,7 @@ class Case(msgspec.Struct, frozen=True):
             found = stage.run(self.program)
             sensors = stage.databases._sensors
             assert sensors is not None
-            assert sensors.off == set()
+            assert sensors.switches.off == set()
             return found
         finally:
             stage.close()

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 
 import peewee
 
-from snapfarm_worker.anomaly import AnomalyKind, Severity
+from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.ring import ResetPolicy
 from support.corpus.elsewhere import in_a_fork
 from support.corpus.empty_reads import EMPTY, deletes, drops, sql, victim
 from support.corpus.held import let_run
+from support.corpus.lost import uncommitted
 from support.corpus.stage import Case, Program, Stage, anywhere
 from support.golden import CUSTOMERS, ORDERS
 
@@ -326,12 +327,7 @@ FAULTS = [
     ),
     Case("peewee-leaves", (K.LEFT_RING, K.EMPTY_TABLE_READ), in_peewee(leaves_the_ring)),
     Case("peewee-writes-after", (K.LEFT_RING, K.LOST_WRITE), in_peewee(writes_after_leaving)),
-    Case(
-        "peewee-closes",
-        (K.LOST_WRITE,),
-        in_peewee(closes_in_a_transaction),
-        severity=Severity.WARNING,
-    ),
+    uncommitted("peewee-closes", in_peewee(closes_in_a_transaction)),
     *(Case(f"peewee-{program.__name__}", (kind,), program) for kind, program in _ALONE),
     Case("peewee-creates", (K.LEAKED_WRITE,), in_peewee(creates), policy=ResetPolicy.MODULE),
     Case("peewee-schema", (K.SCHEMA_CHANGE,), in_peewee(makes_a_table), policy=ResetPolicy.NEVER),
