@@ -345,6 +345,18 @@ def runs_a_program(stage: Stage) -> None:
     subprocess.run([sys.executable, "-S", "-c", ""], check=True)
 
 
+def gives_a_copy(stage: Stage) -> None:
+    """Do as the remedy for other processes says: give them a file made by backup()."""
+    counting = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]))"
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "copy.sqlite"))
+        with opened(stage) as conn, contextlib.closing(sqlite3.connect(path)) as copy:
+            conn.backup(copy)
+        command = [sys.executable, "-S", "-c", counting, path, COUNT]
+        found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert found.stdout == f"({ORDERS},)\n"
+
+
 def copies_to_a_file(stage: Stage) -> None:
     """Write the ring to a file, and read it there."""
     with tempfile.TemporaryDirectory() as folder, opened(stage) as conn:
@@ -428,6 +440,7 @@ ANYWHERE: list[Callable[[Stage], None]] = [
     sets_callbacks,
     starts_threads,
     runs_a_program,
+    gives_a_copy,
     backs_up,
     writes_in_autocommit,
     changes_nothing,
