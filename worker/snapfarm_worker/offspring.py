@@ -56,6 +56,7 @@ class Offspring:
         """A test begins; where a forked child runs tests, it has rings of its own."""
         self._threads.clear()
         self.is_child = False
+        spawned.look_again()
 
     # ------------------------------------------------------------ what `spawned` tells
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import aiosqlite
@@ -251,6 +252,21 @@ def runs_on_a_loop(stage: Stage) -> None:
     asyncio.run(main())
 
 
+def spawns_by_multiprocessing(stage: Stage) -> None:
+    """Give the address to a process of multiprocessing's that is not forked."""
+    process = multiprocessing.get_context("spawn").Process(target=print, args=({"at": stage.uri},))
+    process.start()
+    process.join()
+    process.close()
+
+
+def spawns_a_pool(stage: Stage) -> None:
+    """Give the address to processes of a pool that are not forked."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert list(pool.map(len, [stage.uri])) == [len(stage.uri)]
+
+
 # ---------------------------------------------------------------- snapshots
 
 
@@ -332,6 +348,8 @@ CASES = [
             runs_in_a_shell,
             spawns,
             runs_on_a_loop,
+            spawns_by_multiprocessing,
+            spawns_a_pool,
         )
     ),
     *(
