@@ -167,6 +167,21 @@ def reads_by_own_factory(stage: Stage) -> None:
         assert conn.rows("orders") == []
 
 
+def reads_by_a_function(stage: Stage) -> None:
+    """Read on what a factory that is a function makes, with cursors of a class of its own."""
+
+    class OwnCursor(sqlite3.Cursor):
+        def all(self, table: str) -> list[Any]:
+            return self.execute(f"SELECT * FROM {table}").fetchall()
+
+    def factory(*args: Any, **options: Any) -> OwnConnection:
+        return OwnConnection(*args, **options)
+
+    conn: sqlite3.Connection = sqlite3.connect(stage.uri, uri=True, factory=factory)  # type: ignore[call-overload]  # may be any callable
+    with contextlib.closing(conn):
+        assert conn.cursor(OwnCursor).all("orders") == []
+
+
 def reads_by_early_connect(stage: Stage) -> None:
     """Read through a `connect` that was imported by name before there was a farm."""
     with contextlib.closing(early_connect(stage.uri, uri=True)) as conn:
@@ -233,6 +248,7 @@ READERS: list[Callable[[Stage], None]] = [
     reads_in_a_thread,
     reads_with_callbacks,
     reads_by_own_factory,
+    reads_by_a_function,
     reads_by_early_connect,
     reads_after_a_rollback,
     reads_by_peewee,
