@@ -204,6 +204,28 @@ def test_a_leaked_cursor(rig: Rig) -> None:
     del cursor
 
 
+@pytest.mark.parametrize("kind", SHARING)
+def test_a_cursor_that_is_left_where_nothing_is_reset_is_told_of_once(kind: RingKind) -> None:
+    rig = Rig(kind, ResetPolicy.MODULE)
+    with rig.databases.wide_fixture(WideFixture("module fixture 'wide'")):
+        conn = rig.ring.connect()
+        wide = conn.execute("SELECT id FROM customers")
+    cursor = conn.execute("SELECT id FROM orders ORDER BY id")
+    done = conn.execute("SELECT a FROM pairs LIMIT 0")
+    (found,) = rig.end()
+    assert (found.kind, found.sql) == (
+        AnomalyKind.LEAKED_CURSOR,
+        "SELECT id FROM orders ORDER BY id",
+    )
+    assert any("test_a_cursor_that_is_left" in line for line in found.stack)
+    assert rig.end() == ()
+    assert len(cursor.fetchall()) == 200
+    assert len(wide.fetchall()) == 20
+    assert done.fetchall() == []
+    conn.close()
+    rig.databases.close()
+
+
 def test_a_wide_cursor_is_spared(rig: Rig) -> None:
     with rig.databases.wide_fixture(WideFixture("module fixture 'wide'")):
         conn = rig.ring.connect()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import collections
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from snapfarm_worker import connections
@@ -190,8 +190,8 @@ class Sensors:
         self._watches[ring.database].accept()
 
     @guarded
-    def blocked(self, ring: Ring, blockers: tuple[Blocker, ...], *, retired: bool) -> None:
-        """A reset found these in its way."""
+    def blocked(self, ring: Ring, blockers: Sequence[Blocker], *, retired: bool) -> None:
+        """A reset found these in its way, or the test ends without one."""
         for blocker in blockers:
             if blocker.what == "cursor" and not blocker.wide:
                 notes = blocker.member.notes

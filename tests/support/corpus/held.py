@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.ring import ResetPolicy, RingKind
 from support.corpus.empty_reads import Order, sql
-from support.corpus.stage import Case, Stage, opened
+from support.corpus.stage import Case, Program, Stage, opened
 
 K = AnomalyKind
 INSERT = "INSERT INTO orders(customer, total) VALUES (1, 1)"
@@ -234,6 +234,21 @@ def leaves_a_closed_connections_cursor(stage: Stage) -> None:
     stage.cleanups.push(lambda *_: cursor is None)
 
 
+def leaves_a_threads_cursor(stage: Stage) -> None:
+    """Keep a cursor of a thread that has ended."""
+    kept_there: list[sqlite3.Cursor] = []
+
+    def work() -> None:
+        conn = sqlite3.connect(stage.uri, uri=True, check_same_thread=False)
+        stage.cleanups.callback(conn.close)
+        kept_there.append(conn.execute(READ))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    stage.cleanups.callback(kept_there[0].close)
+
+
 def leaves_a_result(stage: Stage) -> None:
     """Keep a result of SQLAlchemy's that streams."""
     engine = sa.create_engine(stage.url)
@@ -354,6 +369,16 @@ def exhausts(cursor: sqlite3.Cursor) -> None:
     cursor.fetchmany(3)
 
 
+CURSORS: dict[str, Program] = {
+    "cursor-unread": functools.partial(leaves_a_cursor, read=lambda cursor: None),
+    "cursor-one-row": functools.partial(leaves_a_cursor, read=sqlite3.Cursor.fetchone),
+    "cursor-some": functools.partial(leaves_a_cursor, read=exhausts),
+    "cursor-generator": leaves_a_generator,
+    "cursor-closed-connection": leaves_a_closed_connections_cursor,
+    "cursor-result": leaves_a_result,
+    "cursor-thread": leaves_a_threads_cursor,
+}
+
 CASES = [
     Case("lock-insert", (K.LOCK_ERROR,), functools.partial(meets_a_lock, statement=INSERT)),
     Case("lock-select", (K.LOCK_ERROR,), functools.partial(meets_a_lock, statement=READ)),
@@ -423,20 +448,14 @@ CASES = [
             leaves_the_fixtures_savepoint,
         )
     ),
-    Case(
-        "cursor-unread",
-        (K.LEAKED_CURSOR,),
-        functools.partial(leaves_a_cursor, read=lambda cursor: None),
-    ),
-    Case(
-        "cursor-one-row",
-        (K.LEAKED_CURSOR,),
-        functools.partial(leaves_a_cursor, read=sqlite3.Cursor.fetchone),
-    ),
-    Case("cursor-some", (K.LEAKED_CURSOR,), functools.partial(leaves_a_cursor, read=exhausts)),
     *(
-        Case(program.__name__, (K.LEAKED_CURSOR,), program)
-        for program in (leaves_a_generator, leaves_a_closed_connections_cursor, leaves_a_result)
+        Case(f"{name}-{policy}", (K.LEAKED_CURSOR,), program, policy=policy, ring=ring)
+        for name, program in CURSORS.items()
+        for policy, ring in (
+            (ResetPolicy.TEST, RingKind.SHARED_CACHE),
+            (ResetPolicy.NEVER, RingKind.SHARED_CACHE),
+            (ResetPolicy.MODULE, RingKind.MEMDB),
+        )
     ),
     Case(
         "connection-used",
