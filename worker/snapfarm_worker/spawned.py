@@ -74,7 +74,7 @@ def observe(observer: Observer) -> None:
 
 def look_again() -> None:
     """Look for modules that a program has imported since, and that start processes."""
-    if not _unwatched.isdisjoint(sys.modules):
+    if any(module in sys.modules for module in _unwatched):
         with _install_lock:
             if _installs:
                 _watch_late_modules()
