@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import sample_suites, suites
+from benchmarks import django_suite, sample_suites, suites
 from benchmarks.images import image, load
 from benchmarks.lanes import Prepare, Step, take_turns
 from benchmarks.model import Bar, Column, Result, Table, below, faster
@@ -33,9 +33,11 @@ _STATEMENT_NOTE = (
     "same where tests share what they commit, so that full sensors ask SQLite what statements do."
 )
 _SUITE_NOTE = (
-    "The suite of database tests, on a farm of two workers, with the cache of golden databases "
-    "full: wall clock and CPU seconds of the whole tree of processes."
+    "The suites that runners are compared with, on a farm of two workers, with the cache of golden "
+    "databases full: wall clock, and CPU seconds of the whole tree of processes, which the load of "
+    "other programs changes least."
 )
+LEVELS = (Level.OFF, Level.LIGHT, Level.FULL)
 
 #: Does something `_STATEMENTS` times with a ring.
 Work = Callable[[Databases, Ring], None]
@@ -107,6 +109,33 @@ WORKS: dict[str, tuple[Work, ResetPolicy]] = {
 _NOT_PROMISED = (_NEW, _NEW_MODULE, "connect and close", "around a test")
 
 
+def writes_database(folder: Path, quick: bool) -> int:
+    """Write the suite of database tests."""
+    count = 40 if quick else 300
+    sample_suites.write_database(folder, count, 10)
+    return count
+
+
+def writes_alembic(folder: Path, quick: bool) -> int:
+    """Write the suite of a project with SQLAlchemy and revisions of Alembic."""
+    count = 20 if quick else 300
+    sample_suites.write_alembic(folder, count)
+    return count
+
+
+def writes_django(folder: Path, quick: bool) -> int:
+    """Write the suite of a Django project."""
+    return django_suite.write_project(folder, 2 if quick else 10)
+
+
+#: What writes each suite and returns its number of tests; how its tests get their database.
+SUITES: dict[str, tuple[Callable[[Path, bool], int], str]] = {
+    "plain sqlite3": (writes_database, "farm"),
+    "SQLAlchemy, Alembic": (writes_alembic, "farm"),
+    "Django": (writes_django, suites.DJANGO),
+}
+
+
 @contextlib.contextmanager
 def worker(path: Path, work: Work, policy: ResetPolicy, level: Level) -> Iterator[Step]:
     """Do some work on a ring, inside of a test."""
@@ -128,20 +157,20 @@ def worker(path: Path, work: Work, policy: ResetPolicy, level: Level) -> Iterato
 
 
 def run(options: Options) -> Result:
-    """Measure statements, and the suite of database tests."""
+    """Measure statements, and whole suites."""
     tables: tuple[Table, ...] = ()
     bars: tuple[Bar, ...] = ()
     if options.wants(f"{NAME}/statements"):
-        columns = tuple(Column(str(level), "us") for level in (Level.OFF, Level.LIGHT, Level.FULL))
+        columns = tuple(Column(str(level), "us") for level in LEVELS)
         table = Table("statements", "Sensors per statement", _STATEMENT_NOTE, columns, {})
         for row, (work, policy) in WORKS.items():
             _measure(options, table, row, work, policy)
             if row not in _NOT_PROMISED:
                 bars += _added(table, row)
         tables += (table,)
-    if options.wants(f"{NAME}/suite"):
-        found, promised = _suite(options)
-        tables += found
+    if options.wants(f"{NAME}/suites"):
+        table, promised = _suites(options)
+        tables += (table,)
         bars += promised
     return Result(NAME, tables, bars)
 
@@ -149,7 +178,7 @@ def run(options: Options) -> Result:
 def _measure(options: Options, table: Table, row: str, work: Work, policy: ResetPolicy) -> None:
     lanes: dict[str, Prepare] = {
         str(level): functools.partial(worker, work=work, policy=policy, level=level)
-        for level in (Level.OFF, Level.LIGHT, Level.FULL)
+        for level in LEVELS
     }
 
     def record(variant: str, samples: tuple[float, ...]) -> None:
@@ -166,35 +195,33 @@ def _added(table: Table, row: str) -> tuple[Bar, ...]:
     return below(name, STATEMENT_LIMIT, [max(statistics.median(added), 1e-9)])
 
 
-def _suite(options: Options) -> tuple[tuple[Table, ...], tuple[Bar, ...]]:
-    count = 40 if options.quick else 300
+def _suites(options: Options) -> tuple[Table, tuple[Bar, ...]]:
     columns = tuple(
-        Column(f"{level}, {what}", "s")
-        for what in (suites.WALL, suites.CPU)
-        for level in (Level.OFF, Level.LIGHT, Level.FULL)
+        Column(f"{level}, {what}", "s") for what in (suites.WALL, suites.CPU) for level in LEVELS
     )
-    table = Table("suite", f"Sensors in {count} database tests", _SUITE_NOTE, columns, {})
-    row = f"farm -n {_WORKERS}"
-    with suites.new_suite() as folder:
-        sample_suites.write_database(folder, count, 10)
-        (folder / "tmp").mkdir()
-        for number in range(options.rounds_of(9, 1) + 1):
-            for level in (Level.OFF, Level.LIGHT, Level.FULL):
-                variant = suites.farm(str(level), _WORKERS, "farm", sensors=level)
-                measured = variant.run(folder)
-                suites.check(variant, measured, count)
-                if number:  # the first round fills caches
-                    table.add(row, f"{level}, {suites.WALL}", measured.wall)
-                    table.add(row, f"{level}, {suites.CPU}", measured.cpu)
+    table = Table("suites", "Sensors in whole suites", _SUITE_NOTE, columns, {})
     bars: tuple[Bar, ...] = ()
-    if not options.quick:
-        bars = faster(
-            "full sensors add less than 5 % to the wall clock of a suite",
-            1 / SUITE_LIMIT,
-            table.samples(row, f"{Level.FULL}, {suites.WALL}"),
-            table.samples(row, f"{Level.OFF}, {suites.WALL}"),
-        )
-    return (table,), bars
+    for name, (write, database) in SUITES.items():
+        with suites.new_suite() as folder:
+            count = write(folder, options.quick)
+            (folder / "tmp").mkdir()
+            for number in range(options.rounds_of(9, 1) + 1):
+                # Whoever comes first in a round, comes last in the next one.
+                for level in LEVELS if number % 2 else reversed(LEVELS):
+                    variant = suites.farm(str(level), _WORKERS, database, sensors=level)
+                    measured = variant.run(folder)
+                    suites.check(variant, measured, count)
+                    if number:  # the first round fills caches
+                        table.add(name, f"{level}, {suites.WALL}", measured.wall)
+                        table.add(name, f"{level}, {suites.CPU}", measured.cpu)
+        for what in () if options.quick else (suites.WALL, suites.CPU):
+            bars += faster(
+                f"full sensors add less than 5 % to a suite, {what}: {name}",
+                1 / SUITE_LIMIT,
+                table.samples(name, f"{Level.FULL}, {what}"),
+                table.samples(name, f"{Level.OFF}, {what}"),
+            )
+    return table, bars
 
 
 if __name__ == "__main__":

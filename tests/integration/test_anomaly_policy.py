@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from snapfarm.report.terminal import anomaly_lines
-from snapfarm_worker.anomaly import Action, Anomaly, AnomalyKind, AnomalyPolicy, Severity
+from snapfarm_worker.anomaly import (
+    Action,
+    Anomaly,
+    AnomalyKind,
+    AnomalyPolicy,
+    Severity,
+    summary_of,
+)
 from support.fixture_run import FixtureRun
 from support.pytest_runs import Runs
 
@@ -107,6 +115,15 @@ def made(
     )
 
 
+def test_one_line_says_what_and_where() -> None:
+    read = msgspec.structs.replace(
+        made("a.py::test_a"), kind=AnomalyKind.EMPTY_TABLE_READ, thread="Thread-3", count=2
+    )
+    assert summary_of([read, made("a.py::test_a")]) == (
+        "anomalies: 2 empty-table-read, orders, thread Thread-3; 1 lock-error, orders"
+    )
+
+
 def test_the_summary_groups_by_cause() -> None:
     found = [
         made("a.py::test_one", place="app.py:3"),
@@ -154,6 +171,12 @@ def test_a_run_is_configured(way: str, tmp_path: Path) -> None:
     run = runs.run("--farm-anomalies=report", way=way)
     assert (run.exit_code, run.counts) == (0, "2 passed")
     assert "leaked-transaction (error): 1 in 1 test" in run.stdout
+    if run.report is not None:
+        (found,) = msgspec.convert(run.report["anomalies"], list[Anomaly])
+        assert (found.kind, found.severity, found.count) == (TRANSACTION, Severity.ERROR, 1)
+        assert (found.test, found.database) == ("test_it.py::test_leaves", "default")
+        assert (found.sql, found.thread) == ("DELETE FROM orders", "MainThread")
+        assert found.stack[0].endswith("test_it.py:5 in test_leaves")
 
     (tmp_path / "suite" / "farm.toml").write_text('[anomaly_kinds]\nleaked = "ignore"\n')
     run = runs.run(way=way)

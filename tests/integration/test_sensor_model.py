@@ -54,7 +54,13 @@ CHANGES: dict[str, tuple[str, frozenset[str]]] = {
         "orders",
         frozenset({"customers"}),
     ),
+    "DELETE FROM empty WHERE x IN (SELECT id FROM orders)": ("empty", frozenset({"orders"})),
+    "DELETE FROM pairs WHERE a IN (SELECT name FROM customers) RETURNING a": (
+        "pairs",
+        frozenset({"customers"}),
+    ),
     "INSERT INTO orders(customer, total) VALUES (3, 1)": ("", frozenset()),
+    "INSERT INTO orders(customer, total) VALUES (3, 1) RETURNING id": ("", frozenset()),
     "INSERT INTO customers(name) VALUES ('new')": ("", frozenset()),
     "INSERT OR REPLACE INTO customers VALUES (3, 'three')": ("", frozenset()),
     "INSERT OR IGNORE INTO pairs VALUES ('a', 'b')": ("", frozenset()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snapfarm_worker.anomaly import Anomaly, AnomalyKind
+from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Level
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 from support.golden import golden, image
@@ -17,8 +17,14 @@ SHARING = [RingKind.SHARED_CACHE, RingKind.MEMDB]
 class Rig:
     """Databases with one ring, inside of one test."""
 
-    def __init__(self, kind: RingKind, policy: ResetPolicy = ResetPolicy.TEST) -> None:
-        self.databases = Databases(policy=policy, sensors=True)
+    def __init__(
+        self,
+        kind: RingKind,
+        policy: ResetPolicy = ResetPolicy.TEST,
+        *,
+        level: Level = Level.FULL,
+    ) -> None:
+        self.databases = Databases(policy=policy, sensors=level)
         self.ring = Ring.restore(SNAPSHOT, kind=kind)
         self.databases.add(self.ring)
         self.databases.begin_test("t.py::one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import sqlite3
 import sys
 import threading
@@ -161,6 +162,11 @@ def test_a_lock_error_names_the_holder(rig: Rig) -> None:
     assert found.sql.startswith("INSERT INTO orders")
     assert "test_a_lock_error_names_the_holder" in found.message
     assert "MainThread" in found.message
+    thread, since, begun, *stack = found.evidence
+    assert thread.startswith("thread MainThread, connection opened at ")
+    assert re.fullmatch(r"in a transaction for \d+\.\d+ s", since)
+    assert begun == "begun by: DELETE FROM orders"
+    assert "in test_a_lock_error_names_the_holder" in stack[0]
 
 
 def test_a_leaked_transaction_is_named_and_ended(rig: Rig) -> None:
@@ -196,6 +202,28 @@ def test_a_leaked_cursor(rig: Rig) -> None:
     assert rig.ring.is_free()
     conn.close()
     del cursor
+
+
+@pytest.mark.parametrize("kind", SHARING)
+def test_a_cursor_that_is_left_where_nothing_is_reset_is_told_of_once(kind: RingKind) -> None:
+    rig = Rig(kind, ResetPolicy.MODULE)
+    with rig.databases.wide_fixture(WideFixture("module fixture 'wide'")):
+        conn = rig.ring.connect()
+        wide = conn.execute("SELECT id FROM customers")
+    cursor = conn.execute("SELECT id FROM orders ORDER BY id")
+    done = conn.execute("SELECT a FROM pairs LIMIT 0")
+    (found,) = rig.end()
+    assert (found.kind, found.sql) == (
+        AnomalyKind.LEAKED_CURSOR,
+        "SELECT id FROM orders ORDER BY id",
+    )
+    assert any("test_a_cursor_that_is_left" in line for line in found.stack)
+    assert rig.end() == ()
+    assert len(cursor.fetchall()) == 200
+    assert len(wide.fetchall()) == 20
+    assert done.fetchall() == []
+    conn.close()
+    rig.databases.close()
 
 
 def test_a_wide_cursor_is_spared(rig: Rig) -> None:

@@ -112,7 +112,7 @@ KINDS: dict[AnomalyKind, KindInfo] = {
         "another process, started by the test, opened the ring: it has a database of its own",
         "process, what it opened and where; a warning where it was only handed the address",
         "a ring exists in one process only: use threads, or give the other process a file made by "
-        "VACUUM INTO",
+        "backup()",
     ),
     AnomalyKind.WRONG_DATABASE: KindInfo(
         _E,

@@ -254,7 +254,9 @@ class Databases:
             else:
                 if self._sensors is not None:
                     self._sensors.scan(ring)
-                ring.leave()
+                left = ring.leave()
+                if self._sensors is not None:
+                    self._sensors.blocked(ring, left, retired=False)
         anomalies = self._sensors.finish() if self._sensors is not None else ()
         return TestDatabases(anomalies, resets, tuple(notes))
 

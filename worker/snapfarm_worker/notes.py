@@ -36,7 +36,7 @@ class Notes:
 
     __slots__ = (
         "asked", "authorized", "begun", "forked", "last", "memo", "recording", "removals",
-        "seen_by", "suspicious", "uncommitted", "unsaved", "watch",
+        "returning", "seen_by", "suspicious", "uncommitted", "unsaved", "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -52,6 +52,8 @@ class Notes:
         self.last = ""
         #: The statements that changed rows in the open transaction, with the place of each.
         self.unsaved: dict[str, tuple[Frame, ...]] = {}
+        #: Those with RETURNING, with the rows that the connection had changed in all before.
+        self.returning: dict[str, tuple[int, tuple[Frame, ...]]] = {}
         #: Who read uncommitted what this connection had changed.
         self.seen_by: list[Seen] = []
         #: PRAGMA read_uncommitted is on.

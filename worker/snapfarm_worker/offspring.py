@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from snapfarm_worker import spawned
 from snapfarm_worker.anomaly import AnomalyKind, Severity
+from snapfarm_worker.guard import Switches, guarded
 from snapfarm_worker.membership import Member
 from snapfarm_worker.stacks import Frame, shown
 
@@ -25,9 +26,12 @@ _STATEMENT = 500
 class Offspring:
     """What tests start: threads of this process, and other processes."""
 
-    def __init__(self, findings: Findings, watches: Mapping[str, RingWatch]) -> None:
+    def __init__(
+        self, findings: Findings, watches: Mapping[str, RingWatch], switches: Switches
+    ) -> None:
         self._findings = findings
         self._watches = watches
+        self.switches = switches
         self._mailbox = spawned.Mailbox()
         #: Threads that the present test has started, with the place.
         self._threads: weakref.WeakKeyDictionary[threading.Thread, tuple[Frame, ...]] = (
@@ -52,14 +56,17 @@ class Offspring:
         """A test begins; where a forked child runs tests, it has rings of its own."""
         self._threads.clear()
         self.is_child = False
+        spawned.look_again()
 
     # ------------------------------------------------------------ what `spawned` tells
 
+    @guarded
     def thread_started(self, thread: threading.Thread, frames: tuple[Frame, ...]) -> None:
         """Note a thread of the test's."""
         if frames and self._findings.test and not self.in_wide_fixture:
             self._threads[thread] = frames
 
+    @guarded
     def process_started(self, command: str, given: tuple[str, ...]) -> None:
         """Report a process that is given the address of a ring."""
         for name, watch in self._watches.items():
@@ -73,6 +80,7 @@ class Offspring:
                     same=(command,),
                 )
 
+    @guarded
     def forked(self) -> None:
         """This is a forked child: what it does with a ring is only told to the parent."""
         self.is_child = True

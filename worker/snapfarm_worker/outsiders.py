@@ -77,8 +77,8 @@ class Outsiders:
         self._watches = watches
         self._tables = tables
         self._transactions = transactions
-        #: Names of databases outside of which something was reported.
-        self._accused: set[str] = set()
+        #: By name of a database: the tables that it was asked for, with the database of a ring.
+        self._accused: dict[str, dict[str, str]] = {}
 
     def begin(self) -> None:
         """A test begins."""
@@ -126,7 +126,7 @@ class Outsiders:
                     self._transactions.lost(member, sql, table)
                 else:
                     self._report(outside, member, sql, table)
-        elif word in (Word.SCHEMA, Word.SCRIPT) and not outside.ring:
+        elif not outside.ring:
             self._withdraw(conn, outside, member)
 
     def _report(self, outside: Outside, member: Member, sql: str, table: str) -> None:
@@ -135,7 +135,7 @@ class Outsiders:
             return
         # Whoever makes the table now has only looked whether it was there.
         member.alert = True
-        self._accused.add(outside.name)
+        self._accused.setdefault(outside.name, {})[table] = watch.ring.database
         what = {":memory:": "a new in-memory database", "": "a new temporary database"}.get(
             outside.name,
             f"{outside.name!r}, which is {'nearly ' if outside.misspelt else ''}"
@@ -154,14 +154,12 @@ class Outsiders:
         )
 
     def _withdraw(self, conn: RingConnection, outside: Outside, member: Member) -> None:
-        for watch in [watch for watch in self._watches.values() if watch.ring.is_open]:
-            for known in watch.baseline.tables:
-                table = known.name.lower()
+        """Take back what was said of tables that are there now, by CREATE, backup() or else."""
+        asked = "SELECT count(*) FROM sqlite_schema WHERE lower(name) = lower(?)"
+        for table, database in self._accused.get(outside.name, {}).items():
+            if ask(conn, asked, table):
                 key = (outside.name if outside.shared else member, table)
-                asked = "SELECT count(*) FROM sqlite_schema WHERE lower(name) = lower(?)"
-                if ask(conn, asked, table):
-                    database = watch.ring.database
-                    self._findings.withdraw(AnomalyKind.WRONG_DATABASE, database, *key)
+                self._findings.withdraw(AnomalyKind.WRONG_DATABASE, database, *key)
 
     def _golden(self, table: str, database: str) -> RingWatch | None:
         """Return the ring whose baseline has a table, the named one first."""

@@ -22,7 +22,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from snapfarm_worker import connections
-from snapfarm_worker.blockers import Blocker, Spared, present
+from snapfarm_worker.blockers import Blocker, Spared, left_cursors, present
 from snapfarm_worker.copies import probe, renew
 from snapfarm_worker.courier import Courier
 from snapfarm_worker.errors import RingError
@@ -297,11 +297,18 @@ class Ring:
                 now = self._holders() - self._owed
                 self._spared |= Spared(now.transactions - before, now.cursors)
 
-    def leave(self) -> None:
-        """A test ends without a reset: the next reset ends what this test leaves, as its own."""
-        if self.is_open:
-            with self._lock:
-                self._owed |= self._holders() - self._spared
+    def leave(self) -> list[Blocker]:
+        """A test ends without a reset: the next reset ends what this test leaves, as its own.
+
+        Returns the cursors with rows to fetch among it.
+        """
+        if not self.is_open:
+            return []
+        with self._lock:
+            before = self._spared | self._owed
+            left = [] if self.is_free() else left_cursors(self.members(), before)
+            self._owed |= self._holders() - self._spared
+            return left
 
     @property
     def spared(self) -> frozenset[Member]:

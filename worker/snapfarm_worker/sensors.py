@@ -15,17 +15,16 @@ each means, docs/sensors.md what counts as proof. Here is who looks for what:
 from __future__ import annotations
 
 import collections
-import contextlib
-import functools
 import sqlite3
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from snapfarm_worker import connections
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Level, Severity
 from snapfarm_worker.blockers import Blocker, in_transaction
 from snapfarm_worker.findings import Findings
+from snapfarm_worker.guard import Switches, guarded
 from snapfarm_worker.inventory import RingWatch, differences
 from snapfarm_worker.members import Member, RingConnection, collect
 from snapfarm_worker.offspring import Offspring
@@ -36,7 +35,6 @@ from snapfarm_worker.stacks import shown
 from snapfarm_worker.statements import Word, word_of
 from snapfarm_worker.tables import Tables, report_vanished
 from snapfarm_worker.transactions import Transactions
-from snapfarm_worker.warning import warn
 
 if TYPE_CHECKING:
     from snapfarm_worker.ring import Ring
@@ -46,25 +44,6 @@ _LISTED = 5
 #: At most so many connections are asked for their file when a test ends.
 _ASKED = 50
 
-_P = ParamSpec("_P")
-
-
-def _guarded(
-    method: Callable[Concatenate[Sensors, _P], None],
-) -> Callable[Concatenate[Sensors, _P], None]:
-    """Switch a sensor off, with one warning, when it raises: a sensor never breaks a test."""
-
-    @functools.wraps(method)
-    def guard(self: Sensors, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if method.__name__ in self.off:
-            return
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:
-            self.switch_off(method.__name__, error)
-
-    return guard  # type: ignore[return-value]  # functools.wraps names the first parameter
-
 
 class Sensors:
     """The watcher of all rings of this process; collects the anomalies of the present test."""
@@ -72,17 +51,16 @@ class Sensors:
     def __init__(self, findings: Findings | None = None, *, level: Level = Level.FULL) -> None:
         self.findings = Findings() if findings is None else findings
         self.level = level
-        #: Names of the sensors that failed.
-        self.off: set[str] = set()
+        self.switches = Switches()
         #: Members that were freed without close(); the garbage collector adds to it at any moment.
         self._dropped: collections.deque[Member] = collections.deque()
         self._watches: dict[str, RingWatch] = {}
         self._transactions = Transactions(self.findings)
-        self._tables = Tables(self.findings, self._transactions)
+        self._tables = Tables(self.findings, self._transactions, self.switches)
         self._previous = ""
         #: Rings that were not compared with their manifest yet.
         self._unverified: list[Ring] = []
-        self._offspring = Offspring(self.findings, self._watches)
+        self._offspring = Offspring(self.findings, self._watches, self.switches)
         self._outsiders = Outsiders(
             self.findings, self, self._watches, self._tables, self._transactions
         )
@@ -117,14 +95,6 @@ class Sensors:
             connections.ignore_others(self._outside)
             self._offspring.close()
 
-    def switch_off(self, name: str, error: Exception) -> None:
-        """Never call a sensor again that has failed; say so once."""
-        self.off.add(name)
-        warn(
-            f"the sensor {name!r} failed and is off from now on, please report it: "
-            f"{type(error).__name__}: {error}"
-        )
-
     # ------------------------------------------------------------ the test's course
 
     def begin(self, test: str, wide: Callable[[str], bool]) -> None:
@@ -136,7 +106,7 @@ class Sensors:
         self._vanished.clear()
         self._begin(wide)
 
-    @_guarded
+    @guarded
     def _begin(self, wide: Callable[[str], bool]) -> None:
         self._transactions.begin()
         for name, watch in self._watches.items():
@@ -167,11 +137,11 @@ class Sensors:
         self.findings.begin("")
         return found
 
-    @_guarded
+    @guarded
     def _look_at_others(self) -> None:
         self._offspring.report()
 
-    @_guarded
+    @guarded
     def scan(self, ring: Ring) -> None:
         """Look for what the test leaves behind in a ring."""
         if fate := ring.fate():
@@ -191,7 +161,7 @@ class Sensors:
             collect(1)
             self._report_dropped(ring)
 
-    @_guarded
+    @guarded
     def residue(self, ring: Ring, *, passed: bool) -> None:
         """Report what the test has left changed, where nothing resets it."""
         left = self._watches[ring.database].residue(self.findings.test)
@@ -214,14 +184,14 @@ class Sensors:
                 stack=(),
             )
 
-    @_guarded
+    @guarded
     def accept(self, ring: Ring) -> None:
         """What is committed in a ring by now is meant so, by a fixture of wider scope."""
         self._watches[ring.database].accept()
 
-    @_guarded
-    def blocked(self, ring: Ring, blockers: tuple[Blocker, ...], *, retired: bool) -> None:
-        """A reset found these in its way."""
+    @guarded
+    def blocked(self, ring: Ring, blockers: Sequence[Blocker], *, retired: bool) -> None:
+        """A reset found these in its way, or the test ends without one."""
         for blocker in blockers:
             if blocker.what == "cursor" and not blocker.wide:
                 notes = blocker.member.notes
@@ -279,9 +249,9 @@ class Sensors:
         """Note in which test a connection was opened."""
         member.test = self.findings.test
         member.wide = self.in_wide_fixture or not self.findings.test
-        with contextlib.suppress(Exception):  # opening a connection never fails because of us
-            self._join(member)
+        self._join(member)
 
+    @guarded
     def _join(self, member: Member) -> None:
         if isinstance(member.home, Outside):
             self._outsiders.joined(member.home, member)
@@ -301,7 +271,7 @@ class Sensors:
         if len(self._dropped) < _MEMO_LIMIT:
             self._dropped.append(member)
 
-    @_guarded
+    @guarded
     def left(self, conn: RingConnection, member: Member) -> None:
         """Report a connection that called `deserialize()`, and follow what it reads from now on."""
         watch = member.notes.watch
@@ -326,12 +296,12 @@ class Sensors:
     ) -> None:
         """Look at a statement of a connection that is on alert."""
         # The one sensor that is called for every statement: not through the guard.
-        if "executed" in self.off:
+        if "executed" in self.switches.off:
             return
         try:
             self._look(cursor, member, sql, Word.SCRIPT if script else word_of(sql))
         except Exception as error:
-            self.switch_off("executed", error)
+            self.switches.turn_off("executed", error)
 
     def _look(self, cursor: sqlite3.Cursor, member: Member, sql: str, word: Word) -> None:
         notes = member.notes
@@ -390,21 +360,23 @@ class Sensors:
             return
         self._ended(member, committed)
 
-    @_guarded
+    @guarded
     def _ended(self, member: Member, committed: bool) -> None:
         self._transactions.ended(member, committed=committed)
 
-    @_guarded
+    @guarded
     def closing(self, conn: RingConnection, member: Member) -> None:
         """A connection is about to be closed."""
         watch = member.notes.watch
         if self._offspring.is_child or watch is None:
             return
         if member in watch.ring.spared:
-            member.notes.unsaved.clear()  # a fixture's of wider scope, which knows what it does
+            # A fixture's of wider scope, which knows what it does.
+            member.notes.unsaved.clear()
+            member.notes.returning.clear()
         self._transactions.closing(conn, member)
 
-    @_guarded
+    @guarded
     def failed(self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error) -> None:
         """Look at an error that is about to reach the caller."""
         watch = member.notes.watch
@@ -428,7 +400,7 @@ class Sensors:
             return self._outsiders.recognize(database)
         except Exception as error:
             connections.ignore_others(self._outside)
-            self.switch_off("outside", error)
+            self.switches.turn_off("outside", error)
             return None
 
     # ------------------------------------------------------------ details

@@ -3,7 +3,8 @@
     what                  how it is seen
     a thread              `threading.Thread.start` notes where it was started
     a forked process      Python itself calls us in the child, which tells of rings through a pipe
-    any other process     `subprocess.Popen`, `os.system` and `os.posix_spawn` show what it is given
+    any other process     `subprocess.Popen`, `os.system`, `os.posix_spawn`, multiprocessing's
+                          `Process` and `ProcessPoolExecutor.submit` show what it is given
 
 An audit hook would see all of it, but Python then calls the hook for every `id()`, too.
 """
@@ -28,8 +29,12 @@ _T = TypeVar("_T")
 
 #: A pipe takes so many bytes in one piece, whoever else writes.
 _LINE = 4000
+#: How far inside of its arguments an address is looked for.
+_DEPTH = 4
 _SHOWN = 200
-_SQLALCHEMY = f"{os.sep}sqlalchemy{os.sep}"
+#: Who ends threads when it wants to: the threads of a pool's connections, and the one on which
+#: asgiref runs what is not asynchronous, for the rest of the process.
+_KEEPERS = (f"{os.sep}sqlalchemy{os.sep}", f"{os.sep}asgiref{os.sep}")
 
 
 class Observer(Protocol):
@@ -64,6 +69,23 @@ def observe(observer: Observer) -> None:
             for name in ("system", "posix_spawn", "posix_spawnp"):
                 if hasattr(os, name):
                     _patch(os, name, _system if name == "system" else _spawn)
+            _watch_late_modules()
+
+
+def look_again() -> None:
+    """Look for modules that a program has imported since, and that start processes."""
+    if any(module in sys.modules for module in _unwatched):
+        with _install_lock:
+            if _installs:
+                _watch_late_modules()
+
+
+def _watch_late_modules() -> None:
+    """Patch what is too expensive to import for those who don't need it."""
+    for module, (owner, name, make) in _LATE.items():
+        if module in _unwatched and (found := getattr(sys.modules.get(module), owner, None)):
+            _unwatched.discard(module)
+            _patch(found, name, make)
 
 
 def ignore(observer: Observer) -> None:
@@ -77,6 +99,7 @@ def ignore(observer: Observer) -> None:
                 owner, name, original, ours = _patched.pop()
                 if vars(owner).get(name) is ours:
                     setattr(owner, name, original)
+            _unwatched.update(_LATE)
 
 
 def _patch(
@@ -103,8 +126,7 @@ def _start(original: Callable[_P, _T]) -> Callable[_P, _T]:
     def start(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         thread = args[0] if args else None
         if isinstance(thread, threading.Thread):
-            # A pool of SQLAlchemy's ends the threads of its connections when it wants to.
-            frames = place(unless=_SQLALCHEMY)
+            frames = place(unless=_KEEPERS)
             _told(_everybody(), lambda observer: observer.thread_started(thread, frames))
         return original(*args, **kwargs)
 
@@ -158,6 +180,56 @@ def _tell_command(command: object, environment: object) -> None:
         return
     shown = " ".join(texts)[:_SHOWN]
     _told(_everybody(), lambda observer: observer.process_started(shown, tuple(given)))
+
+
+def _process(original: Callable[_P, _T]) -> Callable[_P, _T]:
+    @functools.wraps(original)
+    def start(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with contextlib.suppress(Exception):
+            process = vars(args[0])
+            method = getattr(args[0], "_start_method", None)
+            _tell_python(method, process["_name"], (process["_args"], process["_kwargs"]))
+        return original(*args, **kwargs)
+
+    return start
+
+
+def _submit(original: Callable[_P, _T]) -> Callable[_P, _T]:
+    @functools.wraps(original)
+    def submit(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with contextlib.suppress(Exception):
+            context = vars(args[0])["_mp_context"]
+            _tell_python(context.get_start_method(), "ProcessPoolExecutor", (args[1:], kwargs))
+        return original(*args, **kwargs)
+
+    return submit
+
+
+def _tell_python(method: str | None, name: str, given: object) -> None:
+    """Tell of what a process of multiprocessing's is given; one that is forked tells itself."""
+    from multiprocessing import get_start_method
+
+    if (method or get_start_method()) != "fork":
+        texts = tuple(_texts(given, _DEPTH))
+        _told(_everybody(), lambda observer: observer.process_started(name, texts))
+
+
+def _texts(given: object, depth: int) -> Iterator[str]:
+    """Return the texts in plain containers, as far inside as is worth it."""
+    if isinstance(given, str | bytes | os.PathLike):
+        yield os.fsdecode(given)
+    elif depth and isinstance(given, tuple | list | dict):
+        for each in given.values() if isinstance(given, dict) else given:
+            yield from _texts(each, depth - 1)
+
+
+#: By module: the class and the method of it that start processes, and what stands in.
+_LATE: dict[str, tuple[str, str, Callable[[Callable[..., object]], Callable[..., object]]]] = {
+    "multiprocessing.process": ("BaseProcess", "start", _process),
+    "concurrent.futures.process": ("ProcessPoolExecutor", "submit", _submit),
+}
+#: Those that are not patched, as nobody has imported them yet.
+_unwatched = set(_LATE)
 
 
 class Mailbox:

@@ -28,14 +28,19 @@ _FOREIGN = tuple(
     }
 )
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_POOL = f"{os.sep}sqlalchemy{os.sep}pool{os.sep}"
+#: Who closes connections when it wants to: pools, and Django, which keeps those to databases in
+#: memory as long as their thread lives, whatever is asked of it.
+_KEEPERS = (
+    f"{os.sep}sqlalchemy{os.sep}pool{os.sep}",
+    f"{os.sep}django{os.sep}db{os.sep}backends{os.sep}",
+)
 
-#: What is known of a file: whether it is the project's, and whether it is a connection pool's.
+#: What is known of a file: whether it is the project's, and whether it keeps connections.
 _files: dict[str, tuple[bool, bool]] = {}
 
 
 def callers() -> tuple[tuple[Frame, ...], bool]:
-    """Return the innermost frames of the project's own code, and whether a pool is among the rest.
+    """Return the innermost frames of the project's own code, and whether the rest has a keeper.
 
     Without any such frame, the innermost foreign ones are better than nothing.
     """
@@ -62,10 +67,10 @@ def callers() -> tuple[tuple[Frame, ...], bool]:
     return tuple(ours or others), pooled
 
 
-def place(*, unless: str = "") -> tuple[Frame, ...]:
+def place(*, unless: tuple[str, ...] = ()) -> tuple[Frame, ...]:
     """Return the innermost frames of the project's own code that follow one another, if any.
 
-    None are returned if a file whose path has `unless` in it is further inside. Much cheaper
+    None are returned if a file whose path has one of `unless` in it is further inside. Much cheaper
     than `callers()`, since it stops where the project's code was called from outside.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # as above
@@ -79,7 +84,7 @@ def place(*, unless: str = "") -> tuple[Frame, ...]:
             known = _files[code.co_filename] = _classify(code.co_filename)
         if known[0]:
             ours.append((code.co_filename, frame.f_lineno, code.co_name))
-        elif ours or (unless and unless in code.co_filename):
+        elif ours or (unless and any(part in code.co_filename for part in unless)):
             break
         frame = frame.f_back
     return tuple(ours)
@@ -116,4 +121,4 @@ def forget_failed_frames() -> None:
 
 def _classify(file: str) -> tuple[bool, bool]:
     foreign = file.startswith(_FOREIGN) or any(part in file for part in _INSTALLED)
-    return not foreign, _POOL in file
+    return not foreign, any(part in file for part in _KEEPERS)

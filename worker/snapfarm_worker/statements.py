@@ -16,6 +16,7 @@ import msgspec
 _WORDS_LIMIT = 5000
 _LEAD = re.compile(r"(?:\s++|;|\ufeff|--[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+([A-Za-z]*)")
 _CHANGES = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
+_SELECT = re.compile(r"\bSELECT\b", re.IGNORECASE)
 _IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 _UNCOMMITTED = re.compile(r"PRAGMA\s+(?:\w+\.)?read_uncommitted\s*[=(]\s*'?(\w+)", re.IGNORECASE)
 
@@ -221,11 +222,12 @@ class Recording:
         counts as a reader of what it changes, and of what a SELECT inside of it names or a view.
         """
         reads, unsure = self.reads | self.inner, self.unsure
-        if self.writes and not self.selects:
-            reads, unsure = self.reads & self.updates, set()
-        elif self.writes:
+        # SQLite does not tell of `IN (SELECT key FROM …)`, where it looks into the table itself.
+        if self.writes and (self.selects or _SELECT.search(sql)):
             text = sql.lower()
             reads = {table for table in self.reads if table in text} | self.inner
+        elif self.writes:
+            reads, unsure = self.reads & self.updates, set()
         return Facts(
             frozenset(reads),
             frozenset(unsure),

@@ -37,9 +37,11 @@ from snapfarm_worker.statements import (
     read_uncommitted,
     word_of,
 )
+from snapfarm_worker.transactions import unsaved
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
+    from snapfarm_worker.guard import Switches
     from snapfarm_worker.inventory import RingWatch
     from snapfarm_worker.layers import Layer
     from snapfarm_worker.transactions import Transactions
@@ -50,9 +52,10 @@ _MEMO_LIMIT = 1000
 class Tables:
     """Looks at what statements read and remove."""
 
-    def __init__(self, findings: Findings, transactions: Transactions) -> None:
+    def __init__(self, findings: Findings, transactions: Transactions, switches: Switches) -> None:
         self._findings = findings
         self._transactions = transactions
+        self._switches = switches
         #: The columns of each table of a baseline.
         self._columns: weakref.WeakKeyDictionary[Layer, dict[str, frozenset[str]]] = (
             weakref.WeakKeyDictionary()
@@ -76,7 +79,10 @@ class Tables:
         def authorizer(
             action: int, first: str | None, second: str | None, schema: str | None, by: str | None
         ) -> int:
-            notes.recording.note(action, first, second, schema, by)
+            try:
+                notes.recording.note(action, first, second, schema, by)
+            except Exception as error:  # which SQLite would take for a refusal
+                self._switches.turn_off("authorizer", error)
             if theirs is None or member.quiet:
                 return sqlite3.SQLITE_OK
             return theirs(action, first, second, schema, by)
@@ -176,9 +182,9 @@ class Tables:
         tables: frozenset[str],
     ) -> None:
         for other in watch.ring.members():
-            if other is member or not other.notes.unsaved or other.left:
+            if other is member or other.left:
                 continue
-            for changing in list(other.notes.unsaved):
+            for changing in list(unsaved(other)):
                 # The writer's own connection can only be asked by its own thread.
                 written = self._other_facts(conn, member, changing).writes
                 for table in written & tables:

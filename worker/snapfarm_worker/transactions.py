@@ -6,6 +6,7 @@ connection in one; what it changed is known by those that changed rows.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import threading
@@ -17,7 +18,7 @@ from snapfarm_worker.members import Member, RingConnection
 from snapfarm_worker.notes import Begun, Seen
 from snapfarm_worker.originals import monotonic
 from snapfarm_worker.patience import rows_changed
-from snapfarm_worker.stacks import place, shown
+from snapfarm_worker.stacks import Frame, place, shown
 from snapfarm_worker.statements import Word, changes_rows
 
 if TYPE_CHECKING:
@@ -68,12 +69,10 @@ class Transactions:
         if cursor.connection.in_transaction:
             if notes.begun is None:
                 notes.begun = Begun(sql, monotonic(), place())
-            if (
-                word is Word.WRITE
-                and sql not in notes.unsaved
-                and len(notes.unsaved) < _REMEMBERED
-                and rows_changed(cursor) > 0
-            ) or (word is Word.SCRIPT and changes_rows(sql)):
+            if word is Word.WRITE:
+                if sql not in notes.unsaved and len(notes.unsaved) < _REMEMBERED:
+                    _note_write(cursor, member, sql)
+            elif word is Word.SCRIPT and changes_rows(sql):
                 notes.unsaved[sql] = place()
         elif notes.begun is not None:
             self.ended(member, committed=word is not Word.ROLLBACK)
@@ -88,11 +87,11 @@ class Transactions:
             if not committed:
                 self._report_dirty(member)
             notes.seen_by.clear()
-        if notes.unsaved:
-            if committed and member.left:
-                for sql in notes.unsaved:
-                    self.lost(member, sql)
-            notes.unsaved.clear()
+        if committed and member.left:
+            for sql in unsaved(member):
+                self.lost(member, sql)
+        notes.unsaved.clear()
+        notes.returning.clear()
 
     def closing(self, conn: RingConnection, member: Member) -> None:
         """A connection is about to be closed: a transaction that is open is rolled back by that."""
@@ -102,7 +101,7 @@ class Transactions:
                 return
         except sqlite3.ProgrammingError:
             return  # it is closed already
-        if notes.unsaved and not member.fixture and member.autocommit and not _failing():
+        if unsaved(member) and not member.fixture and member.autocommit and not _failing():
             sql, frames = next(iter(notes.unsaved.items()))
             self._findings.add(
                 AnomalyKind.LOST_WRITE,
@@ -115,7 +114,6 @@ class Transactions:
                 sql=sql,
                 stack=tuple(shown(frame) for frame in frames) or member.stack,
             )
-        notes.unsaved.clear()
         self.ended(member, committed=False)
 
     def lost(self, member: Member, sql: str, table: str = "") -> None:
@@ -161,7 +159,7 @@ class Transactions:
                 evidence=(
                     f"the reader was {seen.where}",
                     f"the writer was {writer.where}",
-                    *(f"it had executed: {sql[:_SHOWN]}" for sql in list(writer.notes.unsaved)[:3]),
+                    *(f"it had executed: {sql[:_SHOWN]}" for sql in list(unsaved(writer))[:3]),
                 ),
             )
 
@@ -201,6 +199,30 @@ class Transactions:
                 member,
                 refused,
             )
+
+
+def unsaved(member: Member) -> dict[str, tuple[Frame, ...]]:
+    """Return the statements that have changed rows in a member's open transaction, with places.
+
+    May be asked by any thread.
+    """
+    notes = member.notes
+    if notes.returning and (conn := member.ref()) is not None:
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed
+            for sql, (before, frames) in list(notes.returning.items()):
+                if conn.total_changes > before:
+                    notes.unsaved.setdefault(sql, frames)
+    return notes.unsaved
+
+
+def _note_write(cursor: sqlite3.Cursor, member: Member, sql: str) -> None:
+    if rows_changed(cursor) > 0:
+        member.notes.unsaved[sql] = place()
+        return
+    returning = member.notes.returning
+    if cursor.description is not None and sql not in returning and len(returning) < _REMEMBERED:
+        # With RETURNING, SQLite counts what it has changed once the rows are fetched.
+        returning[sql] = (cursor.connection.total_changes, place())
 
 
 def _held_by(holder: Member) -> list[str]:

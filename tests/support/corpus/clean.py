@@ -17,9 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from snapfarm_worker.ring import ResetPolicy, RingKind
-from snapfarm_worker.widefixtures import WideFixture
-from support.corpus.empty_reads import EMPTY, Order, deletes, drops, sql
+from snapfarm_worker.ring import ResetPolicy
+from support.corpus.empty_reads import EMPTY, Order, deletes, sql
 from support.corpus.removals import (
     COUNT,
     READ,
@@ -32,8 +31,8 @@ from support.corpus.removals import (
     removes_on_another_thread,
     removes_one_by_one,
 )
-from support.corpus.stage import Case, Stage, opened
-from support.golden import CUSTOMERS, ORDERS
+from support.corpus.stage import Case, Stage, anywhere, opened
+from support.golden import ORDERS
 
 
 def rolls_back(stage: Stage) -> None:
@@ -134,6 +133,20 @@ def migrates_a_file(stage: Stage) -> None:
         with contextlib.closing(sqlite3.connect(path)) as conn:
             conn.executescript("CREATE TABLE log(id); CREATE TABLE more(id);")
             assert conn.execute("SELECT * FROM log").fetchall() == []
+
+
+def copies_what_it_missed(stage: Stage) -> None:
+    """Ask a new database for a table, and copy one there that has it."""
+    del stage
+    with (
+        contextlib.closing(sqlite3.connect(":memory:")) as source,
+        contextlib.closing(sqlite3.connect(":memory:")) as target,
+    ):
+        source.execute("CREATE TABLE log(id)")
+        with contextlib.suppress(sqlite3.OperationalError):
+            target.execute("SELECT * FROM log")
+        source.backup(target)
+        assert target.execute("SELECT * FROM log").fetchall() == []
 
 
 def restores_another_database(stage: Stage) -> None:
@@ -332,6 +345,18 @@ def runs_a_program(stage: Stage) -> None:
     subprocess.run([sys.executable, "-S", "-c", ""], check=True)
 
 
+def gives_a_copy(stage: Stage) -> None:
+    """Do as the remedy for other processes says: give them a file made by backup()."""
+    counting = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]))"
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "copy.sqlite"))
+        with opened(stage) as conn, contextlib.closing(sqlite3.connect(path)) as copy:
+            conn.backup(copy)
+        command = [sys.executable, "-S", "-c", counting, path, COUNT]
+        found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert found.stdout == f"({ORDERS},)\n"
+
+
 def copies_to_a_file(stage: Stage) -> None:
     """Write the ring to a file, and read it there."""
     with tempfile.TemporaryDirectory() as folder, opened(stage) as conn:
@@ -356,6 +381,14 @@ def writes_in_autocommit(stage: Stage) -> None:
         conn.execute("INSERT INTO pairs VALUES ('p', 'q')")
 
 
+def changes_nothing(stage: Stage) -> None:
+    """Close a connection in a transaction whose statements have found no row to change."""
+    with opened(stage) as conn:
+        conn.execute("UPDATE orders SET total = 1 WHERE id < 0")
+        assert conn.execute("DELETE FROM orders WHERE id < 0 RETURNING id").fetchall() == []
+        assert conn.in_transaction
+
+
 def vacuums(stage: Stage) -> None:
     """Rewrite the whole database."""
     with opened(stage, isolation_level=None) as conn:
@@ -374,67 +407,6 @@ def resets(stage: Stage) -> None:
         assert conn.execute(COUNT).fetchone() == (ORDERS,)
 
 
-def refills(stage: Stage) -> None:
-    """Empty a table that an earlier test has emptied, and use it."""
-    with opened(stage) as conn:
-        conn.execute("DELETE FROM orders")
-        assert conn.execute(READ).fetchall() == []
-        conn.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
-        conn.commit()
-        assert conn.execute(COUNT).fetchone() == (1,)
-
-
-def fills_first(stage: Stage) -> None:
-    """Insert before anything is read."""
-    with opened(stage) as conn:
-        conn.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
-        conn.commit()
-        assert conn.execute(COUNT).fetchone() == (1,)
-
-
-def reads_other_tables(stage: Stage) -> None:
-    """Read what nobody has emptied."""
-    with opened(stage) as conn:
-        assert conn.execute("SELECT count(*) FROM customers").fetchone() == (CUSTOMERS,)
-        conn.execute("CREATE TEMP TABLE orders(id)")
-        assert conn.execute(COUNT).fetchone() == (0,)
-
-
-def deletes_a_parent(stage: Stage) -> None:
-    """Delete where a foreign key leads to a table that an earlier test has emptied."""
-    with opened(stage) as conn:
-        conn.execute("PRAGMA foreign_keys = ON")
-        conn.execute("DELETE FROM customers WHERE id = 1")
-        conn.execute("UPDATE customers SET id = 99 WHERE id = 2")
-        conn.rollback()
-
-
-def deletes_parents_in_scripts(stage: Stage) -> None:
-    """The same, where something else is read besides, in scripts and in subqueries."""
-    with opened(stage) as conn:
-        conn.executescript(
-            "PRAGMA foreign_keys = ON; DELETE FROM customers; SELECT * FROM customers;"
-        )
-        conn.execute("DELETE FROM customers WHERE name IN (SELECT a FROM pairs)")
-        conn.rollback()
-
-
-def sets_up_in_a_module(stage: Stage) -> None:
-    """Empty a table in a fixture of wider scope."""
-    with stage.databases.wide_fixture(WideFixture("module fixture 'empty'")):
-        deletes(stage)
-
-
-def makes_it_anew(stage: Stage) -> None:
-    """Make a table that an earlier test has dropped."""
-    with opened(stage) as conn:
-        conn.execute("CREATE TABLE IF NOT EXISTS orders(id, customer, total)")
-        assert conn.execute(READ).fetchall() == []
-        conn.execute("DROP TABLE orders")
-        with contextlib.suppress(sqlite3.OperationalError):
-            conn.execute(READ)
-
-
 ANYWHERE: list[Callable[[Stage], None]] = [
     removes_by_script,
     removes_one_by_one,
@@ -451,6 +423,7 @@ ANYWHERE: list[Callable[[Stage], None]] = [
     uses_two_databases,
     migrates_another_database,
     migrates_a_file,
+    copies_what_it_missed,
     restores_another_database,
     holds_a_cursor_in_a_generator,
     breaks_out_of_a_loop,
@@ -467,8 +440,10 @@ ANYWHERE: list[Callable[[Stage], None]] = [
     sets_callbacks,
     starts_threads,
     runs_a_program,
+    gives_a_copy,
     backs_up,
     writes_in_autocommit,
+    changes_nothing,
     vacuums,
     resets,
 ]
@@ -479,29 +454,8 @@ CASES = [
         for name, statements in REMOVALS.items()
         for policy in (ResetPolicy.TEST, ResetPolicy.MODULE)
     ),
-    *(
-        Case(f"{program.__name__}-{policy}-{ring}", (), program, policy=policy, ring=ring)
-        for program in ANYWHERE
-        for policy, ring in (
-            (ResetPolicy.TEST, RingKind.SHARED_CACHE),
-            (ResetPolicy.MODULE, RingKind.SHARED_CACHE),
-            (ResetPolicy.SESSION, RingKind.MEMDB),
-        )
-    ),
+    *(case for program in ANYWHERE for case in anywhere(program.__name__, program)),
     Case("attaches_the_ring", (), attaches_the_ring),
     Case("copies_to_a_file", (), copies_to_a_file),
     Case("reads_uncommitted", (), reads_uncommitted),
-    *(
-        Case(f"{program.__name__}-after", (), program, (deletes,), ResetPolicy.MODULE)
-        for program in (
-            refills,
-            fills_first,
-            reads_other_tables,
-            deletes_a_parent,
-            deletes_parents_in_scripts,
-        )
-    ),
-    Case("after-a-fixture", (), sql(READ), (sets_up_in_a_module,), ResetPolicy.MODULE),
-    Case("makes_it_anew", (), makes_it_anew, (drops,), ResetPolicy.MODULE),
-    Case("after-a-reset", (), sql(READ), (deletes,), ResetPolicy.TEST),
 ]

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import aiosqlite
@@ -21,7 +22,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from snapfarm_worker.anomaly import AnomalyKind
+from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.ring import RingKind
 from snapfarm_worker.snapshot import Snapshot, TableInfo
 from support.corpus.empty_reads import Order
@@ -251,6 +252,21 @@ def runs_on_a_loop(stage: Stage) -> None:
     asyncio.run(main())
 
 
+def spawns_by_multiprocessing(stage: Stage) -> None:
+    """Give the address to a process of multiprocessing's that is not forked."""
+    process = multiprocessing.get_context("spawn").Process(target=print, args=({"at": stage.uri},))
+    process.start()
+    process.join()
+    process.close()
+
+
+def spawns_a_pool(stage: Stage) -> None:
+    """Give the address to processes of a pool that are not forked."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert list(pool.map(len, [stage.uri])) == [len(stage.uri)]
+
+
 # ---------------------------------------------------------------- snapshots
 
 
@@ -321,11 +337,19 @@ CASES = [
             forks_a_process,
             forks_with_an_engine,
             forks_with_a_connection,
+        )
+    ),
+    *(
+        # What such a process does with the address, nobody knows.
+        Case(program.__name__, (K.FOREIGN_PROCESS,), program, severity=Severity.WARNING)
+        for program in (
             runs,
             runs_with_a_variable,
             runs_in_a_shell,
             spawns,
             runs_on_a_loop,
+            spawns_by_multiprocessing,
+            spawns_a_pool,
         )
     ),
     *(

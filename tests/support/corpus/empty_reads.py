@@ -167,6 +167,21 @@ def reads_by_own_factory(stage: Stage) -> None:
         assert conn.rows("orders") == []
 
 
+def reads_by_a_function(stage: Stage) -> None:
+    """Read on what a factory that is a function makes, with cursors of a class of its own."""
+
+    class OwnCursor(sqlite3.Cursor):
+        def all(self, table: str) -> list[Any]:
+            return self.execute(f"SELECT * FROM {table}").fetchall()
+
+    def factory(*args: Any, **options: Any) -> OwnConnection:
+        return OwnConnection(*args, **options)
+
+    conn: sqlite3.Connection = sqlite3.connect(stage.uri, uri=True, factory=factory)  # type: ignore[call-overload]  # may be any callable
+    with contextlib.closing(conn):
+        assert conn.cursor(OwnCursor).all("orders") == []
+
+
 def reads_by_early_connect(stage: Stage) -> None:
     """Read through a `connect` that was imported by name before there was a farm."""
     with contextlib.closing(early_connect(stage.uri, uri=True)) as conn:
@@ -210,6 +225,20 @@ READS = {
     "insert-select": "INSERT INTO log(text) SELECT total FROM orders",
     "update": "UPDATE orders SET total = 1 WHERE id = 3",
     "union": "SELECT id FROM customers UNION SELECT id FROM orders",
+    "scalar": "SELECT (SELECT max(total) FROM orders), 1",
+    "window": "SELECT id, row_number() OVER (ORDER BY total) FROM orders",
+    "recursive": "WITH RECURSIVE o(i) AS (SELECT id FROM orders UNION SELECT i + 1 FROM o "
+    "WHERE i < 9) SELECT * FROM o",
+    "except": "SELECT id FROM customers EXCEPT SELECT customer FROM orders",
+    "values": "VALUES ((SELECT count(*) FROM orders))",
+    "delete-where": "DELETE FROM empty WHERE x IN (SELECT id FROM orders)",
+    "returning": "UPDATE orders SET total = 1 RETURNING id",
+    "update-from": "UPDATE empty SET x = o.total FROM orders o WHERE o.id = empty.x",
+    "upsert": "INSERT INTO empty SELECT total FROM main.orders WHERE true",
+    "quoted": 'SELECT "total" FROM "main"."ORDERS"',
+    "made-of": "CREATE TEMP TABLE copied AS SELECT * FROM orders",
+    "index": "SELECT customer FROM orders INDEXED BY orders_customer WHERE customer = 1",
+    "rowid": "SELECT rowid FROM orders LIMIT 1",
     "comment": "/* DELETE FROM orders */ SELECT * FROM orders -- all",
 }
 READERS: list[Callable[[Stage], None]] = [
@@ -219,18 +248,31 @@ READERS: list[Callable[[Stage], None]] = [
     reads_in_a_thread,
     reads_with_callbacks,
     reads_by_own_factory,
+    reads_by_a_function,
     reads_by_early_connect,
     reads_after_a_rollback,
     reads_by_peewee,
     reads_in_scripts,
 ]
-POLLUTERS: list[Program] = [
+POLLUTERS: list[Callable[[Stage], None]] = [
     truncates_in_a_script,
     cascades,
     overwrites,
     deletes_in_a_thread,
     deletes_by_orm,
 ]
+
+
+def victim(
+    name: str,
+    program: Program,
+    *after: Program,
+    policy: ResetPolicy = ResetPolicy.MODULE,
+    ring: RingKind = RingKind.SHARED_CACHE,
+    also: tuple[AnomalyKind, ...] = (),
+) -> Case:
+    """Return the case of a program that reads orders, which the first test before it emptied."""
+    return Case(name, (K.EMPTY_TABLE_READ, *also), program, after, policy, ring, table="orders")
 
 
 def left(*statements: str) -> Program:
@@ -326,65 +368,30 @@ drops = sql("DROP TABLE orders")
 renames_a_column = sql("DROP VIEW totals", "ALTER TABLE orders RENAME COLUMN total TO amount")
 
 CASES = [
+    *(victim(f"earlier-test-{name}", sql(statement), deletes) for name, statement in READS.items()),
+    *(victim(reader.__name__, reader, deletes, policy=ResetPolicy.NEVER) for reader in READERS),
     *(
-        Case(
-            f"earlier-test-{name}",
-            (K.EMPTY_TABLE_READ,),
-            sql(statement),
-            (deletes,),
-            ResetPolicy.MODULE,
-            table="orders",
-        )
-        for name, statement in READS.items()
-    ),
-    *(
-        Case(
-            reader.__name__,
-            (K.EMPTY_TABLE_READ,),
-            reader,
-            (deletes,),
-            ResetPolicy.NEVER,
-            table="orders",
-        )
-        for reader in READERS
-    ),
-    *(
-        Case(
-            f"after-{getattr(polluter, '__name__', 'sql')}",
-            (K.EMPTY_TABLE_READ,),
+        victim(
+            f"after-{polluter.__name__}",
             sql("SELECT * FROM orders"),
-            (polluter, sql("SELECT * FROM customers")),
-            ResetPolicy.MODULE,
-            table="orders",
+            polluter,
+            sql("SELECT * FROM customers"),
         )
         for polluter in POLLUTERS
     ),
-    Case(
-        "memdb",
-        (K.EMPTY_TABLE_READ,),
-        sql("SELECT * FROM orders"),
-        (deletes,),
-        ResetPolicy.MODULE,
-        RingKind.MEMDB,
-        table="orders",
-    ),
-    Case(
+    victim("memdb", sql("SELECT * FROM orders"), deletes, ring=RingKind.MEMDB),
+    victim(
         "made-if-not-there",
-        (K.EMPTY_TABLE_READ,),
         sql("CREATE TABLE IF NOT EXISTS orders(id, customer, total)", "SELECT * FROM orders"),
-        (deletes,),
-        ResetPolicy.MODULE,
-        table="orders",
+        deletes,
     ),
-    Case(
+    victim(
         "swept-when-empty",
-        (K.EMPTY_TABLE_READ, K.LEAKED_WRITE),
         sql(
             "PRAGMA foreign_keys = ON", "DELETE FROM customers WHERE id = 1", "SELECT * FROM orders"
         ),
-        (deletes,),
-        ResetPolicy.MODULE,
-        table="orders",
+        deletes,
+        also=(K.LEAKED_WRITE,),
     ),
     Case("left-count", (K.LEFT_RING, K.EMPTY_TABLE_READ), left("SELECT count(*) FROM orders")),
     Case("left-select", (K.LEFT_RING, K.EMPTY_TABLE_READ), left("SELECT * FROM customers")),

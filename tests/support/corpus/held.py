@@ -1,4 +1,4 @@
-"""Faults: locks met, transactions, cursors, connections and threads left, writes lost or left."""
+"""Faults: locks met, dirty reads; transactions, cursors, connections and threads left open."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.ring import ResetPolicy, RingKind
-from support.corpus.empty_reads import EMPTY, Order, sql
-from support.corpus.stage import Case, Stage, opened
+from support.corpus.empty_reads import Order, sql
+from support.corpus.stage import Case, Program, Stage, opened
 
 K = AnomalyKind
 INSERT = "INSERT INTO orders(customer, total) VALUES (1, 1)"
@@ -117,7 +117,7 @@ def reads_dirty(
     """Read what is rolled back later."""
     with opened(stage) as writer, opened(stage) as reader:
         reader.execute("PRAGMA read_uncommitted = 1")
-        writer.execute(write)
+        writer.execute(write).fetchall()
         reader.execute(read).fetchall()
         with contextlib.suppress(ValueError):
             undo(writer)
@@ -234,6 +234,21 @@ def leaves_a_closed_connections_cursor(stage: Stage) -> None:
     stage.cleanups.push(lambda *_: cursor is None)
 
 
+def leaves_a_threads_cursor(stage: Stage) -> None:
+    """Keep a cursor of a thread that has ended."""
+    kept_there: list[sqlite3.Cursor] = []
+
+    def work() -> None:
+        conn = sqlite3.connect(stage.uri, uri=True, check_same_thread=False)
+        stage.cleanups.callback(conn.close)
+        kept_there.append(conn.execute(READ))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    stage.cleanups.callback(kept_there[0].close)
+
+
 def leaves_a_result(stage: Stage) -> None:
     """Keep a result of SQLAlchemy's that streams."""
     engine = sa.create_engine(stage.url)
@@ -287,20 +302,31 @@ def drops_an_object(stage: Stage) -> None:
     assert Repository(stage.uri).count() == 200
 
 
-def leaves_a_thread(stage: Stage, *, daemon: bool = False, connects: bool = False) -> None:
-    """Let a thread run on."""
+def let_run(stage: Stage, first: Callable[[], object] = bool, *, daemon: bool = False) -> None:
+    """Start a thread that does something, and then runs until all is over."""
     running, done = threading.Event(), threading.Event()
 
     def work() -> None:
-        with opened(stage) if connects else contextlib.nullcontext():
-            running.set()
-            done.wait(30)
+        first()
+        running.set()
+        done.wait(30)
 
     thread = threading.Thread(target=work, name="poller", daemon=daemon)
     thread.start()
     running.wait(30)
     stage.cleanups.callback(thread.join)
     stage.cleanups.callback(done.set)
+
+
+def leaves_a_thread(stage: Stage, *, daemon: bool = False) -> None:
+    """Let a thread run on."""
+    let_run(stage, daemon=daemon)
+
+
+def leaves_a_connected_thread(stage: Stage) -> None:
+    """Let a thread run on that is connected."""
+    conns: list[sqlite3.Connection] = []
+    let_run(stage, lambda: conns.append(kept(stage, check_same_thread=False)))
 
 
 def leaves_an_executor(stage: Stage) -> None:
@@ -338,47 +364,20 @@ def leaves_a_thread_of_its_own_class(stage: Stage) -> None:
     stage.cleanups.callback(worker.done.set)
 
 
-# ---------------------------------------------------------------- lost
-
-
-def closes_without_commit(stage: Stage, *statements: str, script: str = "") -> None:
-    """Forget to commit."""
-    conn = sqlite3.connect(stage.uri, uri=True)
-    for statement in statements:
-        conn.execute(statement)
-    if script:
-        conn.executescript(script)
-    conn.close()
-
-
-def closes_without_commit_on_a_loop(stage: Stage) -> None:
-    """Forget to commit with aiosqlite."""
-
-    async def main() -> None:
-        async with aiosqlite.connect(stage.uri, uri=True) as conn:
-            await conn.execute(INSERT)
-
-    asyncio.run(main())
-
-
-def writes_after_leaving(stage: Stage, *, autocommit: bool = False) -> None:
-    """Write on a connection that has left the ring."""
-    with opened(stage, isolation_level=None if autocommit else "") as conn:
-        conn.deserialize(EMPTY)
-        conn.execute("INSERT INTO orders VALUES (1, 1, 1)")
-        conn.commit()
-
-
-def writes_many_without_commit(stage: Stage) -> None:
-    """Forget to commit what executemany has inserted."""
-    with opened(stage) as conn:
-        conn.executemany(INSERT.replace("1, 1", "?, ?"), [(1, 2), (2, 3)])
-
-
 def exhausts(cursor: sqlite3.Cursor) -> None:
     """Fetch one row only, after all."""
     cursor.fetchmany(3)
 
+
+CURSORS: dict[str, Program] = {
+    "cursor-unread": functools.partial(leaves_a_cursor, read=lambda cursor: None),
+    "cursor-one-row": functools.partial(leaves_a_cursor, read=sqlite3.Cursor.fetchone),
+    "cursor-some": functools.partial(leaves_a_cursor, read=exhausts),
+    "cursor-generator": leaves_a_generator,
+    "cursor-closed-connection": leaves_a_closed_connections_cursor,
+    "cursor-result": leaves_a_result,
+    "cursor-thread": leaves_a_threads_cursor,
+}
 
 CASES = [
     Case("lock-insert", (K.LOCK_ERROR,), functools.partial(meets_a_lock, statement=INSERT)),
@@ -423,6 +422,11 @@ CASES = [
     Case(
         "dirty-trigger", (K.DIRTY_READ,), functools.partial(reads_dirty, read="SELECT * FROM log")
     ),
+    Case(
+        "dirty-returning",
+        (K.DIRTY_READ,),
+        functools.partial(reads_dirty, write="DELETE FROM orders RETURNING id"),
+    ),
     Case("reads_dirty_by_engine", (K.DIRTY_READ,), reads_dirty_by_engine),
     Case("reads_dirty_in_a_thread", (K.DIRTY_READ,), reads_dirty_in_a_thread),
     *(
@@ -444,20 +448,14 @@ CASES = [
             leaves_the_fixtures_savepoint,
         )
     ),
-    Case(
-        "cursor-unread",
-        (K.LEAKED_CURSOR,),
-        functools.partial(leaves_a_cursor, read=lambda cursor: None),
-    ),
-    Case(
-        "cursor-one-row",
-        (K.LEAKED_CURSOR,),
-        functools.partial(leaves_a_cursor, read=sqlite3.Cursor.fetchone),
-    ),
-    Case("cursor-some", (K.LEAKED_CURSOR,), functools.partial(leaves_a_cursor, read=exhausts)),
     *(
-        Case(program.__name__, (K.LEAKED_CURSOR,), program)
-        for program in (leaves_a_generator, leaves_a_closed_connections_cursor, leaves_a_result)
+        Case(f"{name}-{policy}", (K.LEAKED_CURSOR,), program, policy=policy, ring=ring)
+        for name, program in CURSORS.items()
+        for policy, ring in (
+            (ResetPolicy.TEST, RingKind.SHARED_CACHE),
+            (ResetPolicy.NEVER, RingKind.SHARED_CACHE),
+            (ResetPolicy.MODULE, RingKind.MEMDB),
+        )
     ),
     Case(
         "connection-used",
@@ -475,61 +473,9 @@ CASES = [
     ),
     Case("thread", (K.LEAKED_THREAD,), leaves_a_thread),
     Case("thread-daemon", (K.LEAKED_THREAD,), functools.partial(leaves_a_thread, daemon=True)),
-    Case("thread-connected", (K.LEAKED_THREAD,), functools.partial(leaves_a_thread, connects=True)),
+    Case("thread-connected", (K.LEAKED_THREAD,), leaves_a_connected_thread),
     *(
         Case(program.__name__, (K.LEAKED_THREAD,), program)
         for program in (leaves_an_executor, leaves_a_timer, leaves_a_thread_of_its_own_class)
-    ),
-    Case(
-        "lost-insert",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, INSERT),
-    ),
-    Case(
-        "lost-delete",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, READ, "DELETE FROM pairs"),
-    ),
-    Case(
-        "lost-begin",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, "BEGIN IMMEDIATE", INSERT),
-    ),
-    Case(
-        "lost-script",
-        (K.LOST_WRITE,),
-        lambda stage: closes_without_commit(stage, script=f"BEGIN; {INSERT};"),
-    ),
-    Case("lost-many", (K.LOST_WRITE,), writes_many_without_commit),
-    Case("lost-aiosqlite", (K.LOST_WRITE,), closes_without_commit_on_a_loop),
-    Case("lost-outside", (K.LEFT_RING, K.LOST_WRITE), writes_after_leaving),
-    Case(
-        "lost-outside-autocommit",
-        (K.LEFT_RING, K.LOST_WRITE),
-        functools.partial(writes_after_leaving, autocommit=True),
-    ),
-    *(
-        Case(f"left-{name}", (K.LEAKED_WRITE,), sql(statement), policy=ResetPolicy.MODULE)
-        for name, statement in {
-            "insert": INSERT,
-            "delete": "DELETE FROM orders WHERE id = 1",
-            "delete-all": "DELETE FROM pairs",
-            "update": "UPDATE customers SET name = 'x' WHERE id = 1",
-            "replace": "REPLACE INTO pairs VALUES ('a', 'c')",
-            "exchange": "UPDATE orders SET id = id + 1000",
-            "upsert": "INSERT INTO customers VALUES (1, 'y') ON CONFLICT DO UPDATE SET name='y'",
-        }.items()
-    ),
-    *(
-        Case(f"schema-{name}", (K.SCHEMA_CHANGE,), sql(*statements), policy=ResetPolicy.NEVER)
-        for name, statements in {
-            "table": ("CREATE TABLE extra(x)",),
-            "index": ("CREATE INDEX more ON orders(total)",),
-            "view": ("CREATE VIEW seen AS SELECT 1",),
-            "column": ("ALTER TABLE orders ADD COLUMN note",),
-            "rename": ("ALTER TABLE empty RENAME TO void",),
-            "trigger": ("DROP TRIGGER orders_logged",),
-            "drop": ("DROP TABLE empty",),
-        }.items()
     ),
 ]

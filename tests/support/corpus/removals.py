@@ -35,7 +35,7 @@ REMOVALS: dict[str, tuple[str, ...]] = {
         "UPDATE pairs SET b = 'x'",
     ),
     "temporary-trigger": (
-        "CREATE TEMP TRIGGER t AFTER INSERT ON pairs BEGIN DELETE FROM main.orders; END",
+        "CREATE TEMP TRIGGER t AFTER INSERT ON pairs BEGIN DELETE FROM orders; END",
         "INSERT INTO pairs VALUES ('x', 'y')",
     ),
     "drop": ("DROP TABLE orders", "CREATE TABLE orders(id, customer, total)"),
@@ -43,6 +43,7 @@ REMOVALS: dict[str, tuple[str, ...]] = {
         "DROP VIEW totals",
         "ALTER TABLE orders RENAME TO old",
         "CREATE TABLE orders(id, customer, total)",
+        "CREATE VIEW totals AS SELECT customer, total FROM orders",
     ),
     "view": (
         "DROP VIEW totals",
