@@ -149,6 +149,15 @@ OTHERS = (
         role="",
         before="def PORT():\n    return 20000 + os.getpid() % 20000\n",
     ),
+    polluted(
+        "memory",
+        "STATE.get('hoard') or STATE.update(hoard=bytearray(400 << 20))",
+        "assert len(bytearray(300 << 20))",
+        cause=Cause.RESOURCE_LEAK,
+        role="",
+        before="import resource\nSIZE = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (SIZE + (600 << 20),) * 2)\n",
+    ),
     # ------------------------------------------------------------ crashes
     chancy("exits 1 in 3", Cause.CRASH, 0.33, "if luck(3): os._exit(3)"),
     chancy(
@@ -181,6 +190,8 @@ OTHERS = (
         0.33,
         "if luck(3): raise OSError(28, 'No space left on device')",
     ),
+    # ------------------------------------------------------------ nothing that shows
+    *(chancy(f"unknown 1 in {n}", Cause.UNKNOWN, 1 / n, f"assert not luck({n})") for n in (2, 3)),
     # ------------------------------------------------------------ always
     Case(
         name="always",
