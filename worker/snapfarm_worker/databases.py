@@ -50,6 +50,8 @@ class TestDatabases(msgspec.Struct, frozen=True):
     resets: dict[str, ResetOutcome]
     #: What people should know besides.
     notes: tuple[str, ...] = ()
+    #: Tables that its statements changed, as database.table, as far as sensors saw them.
+    written: tuple[str, ...] = ()
 
 
 class Databases:
@@ -255,8 +257,10 @@ class Databases:
                 if self._sensors is not None:
                     self._sensors.scan(ring)
                 ring.leave()
-        anomalies = self._sensors.finish() if self._sensors is not None else ()
-        return TestDatabases(anomalies, resets, tuple(notes))
+        if self._sensors is None:
+            return TestDatabases((), resets, tuple(notes))
+        written = self._sensors.tables_written()
+        return TestDatabases(self._sensors.finish(), resets, tuple(notes), written)
 
     def _policy(self, name: str, policy: ResetPolicy | None) -> ResetPolicy:
         return policy or self._policies.get(name, self.policy)

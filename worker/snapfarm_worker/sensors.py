@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _MEMO_LIMIT = 1000
 _LISTED = 5
+#: Statements of a test, other than reads, of which the tables are noted.
+_NOTED = 1000
 #: At most so many connections are asked for their file when a test ends.
 _ASKED = 50
 
@@ -158,6 +160,18 @@ class Sensors:
                     evidence=found,
                     stack=(),
                 )
+
+    def tables_written(self) -> tuple[str, ...]:
+        """Return the tables that the present test wrote to, as database.table."""
+        if "executed" in self.off:
+            return ()
+        return tuple(
+            sorted(
+                f"{name}.{table}"
+                for name, watch in self._watches.items()
+                for table in watch.tables_written
+            )
+        )
 
     def finish(self) -> tuple[Anomaly, ...]:
         """Return what was found in this test, and end it."""
@@ -345,6 +359,8 @@ class Sensors:
             self._outsiders.executed(_conn(cursor), member, sql, word)
             return
         self._transactions.follow(cursor, member, sql, word)
+        if word is not Word.READ and len(watch.changing) < _NOTED:
+            watch.changing.add(sql)
         told = notes.recording.told
         if word is Word.READ:
             usual = not (watch.suspicious or notes.suspicious or told)
