@@ -80,3 +80,16 @@ def test_without_sensors_nothing_is_known() -> None:
             conn.execute("DELETE FROM orders")
             conn.commit()
         assert databases.end_test("t.py::one", None, "test").written == ()
+
+
+def test_reads_are_noted_only_where_they_are_asked_for() -> None:
+    rig = Rig(RingKind.SHARED_CACHE)
+    with contextlib.closing(rig.databases):
+        for expected in ((), ("default.customers", "default.orders")):
+            with contextlib.closing(rig.ring.connect()) as conn:
+                conn.execute("SELECT * FROM customers").fetchall()
+                conn.execute("DELETE FROM orders")
+            assert rig.databases.end_test("t.py::one", None, "test").read == expected
+            rig.databases.note_reads()
+            rig.databases.begin_test("t.py::one")
+        assert rig.databases.end_test("t.py::one", None, "test").read == ()

@@ -52,6 +52,8 @@ class TestDatabases(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     #: Tables that its statements changed, as database.table, as far as sensors saw them.
     written: tuple[str, ...] = ()
+    #: Tables that they read, where that is noted.
+    read: tuple[str, ...] = ()
 
 
 class Databases:
@@ -226,6 +228,11 @@ class Databases:
                 )
         return wanted
 
+    def note_reads(self) -> None:
+        """Remember from now on which tables tests read."""
+        if self._sensors is not None:
+            self._sensors.note_reads()
+
     def anomalies(self) -> tuple[Anomaly, ...]:
         """Return what was observed so far in the test that runs."""
         return self._sensors.findings.peek() if self._sensors is not None else ()
@@ -259,8 +266,8 @@ class Databases:
                 ring.leave()
         if self._sensors is None:
             return TestDatabases((), resets, tuple(notes))
-        written = self._sensors.tables_written()
-        return TestDatabases(self._sensors.finish(), resets, tuple(notes), written)
+        written, read = self._sensors.tables_written(), self._sensors.tables_read()
+        return TestDatabases(self._sensors.finish(), resets, tuple(notes), written, read)
 
     def _policy(self, name: str, policy: ResetPolicy | None) -> ResetPolicy:
         return policy or self._policies.get(name, self.policy)

@@ -134,6 +134,7 @@ class DatabasePlugin:
         self._of_item: dict[str, list[Anomaly]] = {}
         self._resets: dict[str, list[RingReset]] = {}
         self._written: dict[str, tuple[str, ...]] = {}
+        self._read: dict[str, tuple[str, ...]] = {}
 
     def take(self, nodeid: str) -> tuple[tuple[Anomaly, ...], tuple[RingReset, ...]]:
         """Return, and forget, the anomalies and resets of one item, all its attempts together."""
@@ -149,7 +150,12 @@ class DatabasePlugin:
 
     def take_written(self, nodeid: str) -> tuple[str, ...]:
         """Return, and forget, the tables that one item wrote to, in all its attempts."""
+        self._read.pop(nodeid, None)
         return self._written.pop(nodeid, ())
+
+    def tables_read(self, nodeid: str) -> tuple[str, ...]:
+        """Return the tables that one item read, where that is noted."""
+        return self._read.get(nodeid, ())
 
     # ------------------------------------------------------------ hooks
 
@@ -270,6 +276,8 @@ class DatabasePlugin:
         if ended.written:
             before = self._written.get(item.nodeid, ())
             self._written[item.nodeid] = tuple(dict.fromkeys((*before, *ended.written)))
+        if ended.read:
+            self._read[item.nodeid] = ended.read
         if ended.resets:
             self._resets.setdefault(item.nodeid, []).extend(
                 RingReset(name, outcome.tier, outcome.seconds)

@@ -14,7 +14,7 @@ import msgspec
 
 from snapfarm_worker.ring import Ring, RingKind
 from snapfarm_worker.snapshot import Manifest, quoted, schema_digest
-from snapfarm_worker.statements import Removals, written_by
+from snapfarm_worker.statements import Removals, read_by, written_by
 
 #: Rows up to which a table's content is compared, not only their number.
 _COMPARED = 2_000
@@ -47,6 +47,8 @@ class RingWatch:
         self.known: set[str] = set()
         #: Texts of the present test's statements that are no reads.
         self.changing: set[str] = set()
+        #: Texts of its reads; None where nobody wants to know.
+        self.reading: set[str] | None = None
         #: Tables that the present test wrote to, where SQLite was asked.
         self.written: set[str] = set()
         #: By table that had rows in the baseline and has none: the test that emptied it.
@@ -87,6 +89,16 @@ class RingWatch:
         """The tables that statements of the present test changed, by all that is known of them."""
         return frozenset(self.written).union(*map(written_by, self.changing))
 
+    @property
+    def tables_read(self) -> frozenset[str]:
+        """The tables that statements of the present test read, where reads are noted."""
+        texts = self.changing | (self.reading or set())
+        return (
+            frozenset[str]().union(*map(read_by, texts))
+            if self.reading is not None
+            else frozenset()
+        )
+
     # ------------------------------------------------------------ the course of tests
 
     def begin(self, previous: str, *, wide: bool) -> None:
@@ -95,6 +107,8 @@ class RingWatch:
         self.removals.clear()
         self.written.clear()
         self.changing.clear()
+        if self.reading is not None:
+            self.reading.clear()
         self.known.clear()
         self.uncommitted = False
         if self.wide and self.ring.is_open:

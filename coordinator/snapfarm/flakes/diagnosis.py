@@ -18,6 +18,7 @@ from snapfarm.flakes.experiment import Laboratory, Order, Ran, load
 from snapfarm.flakes.matrix import Cell, Evidence, State, Symptom, Trait
 from snapfarm.flakes.rates import Rate
 from snapfarm.flakes.signature import Signature
+from snapfarm.flakes.suspects import Writers, nobody, suspects_of
 from snapfarm.flakes.verdict import Cause, Confidence, Verdict, judge
 from snapfarm_worker.anomaly import AnomalyKind
 
@@ -92,7 +93,15 @@ class Suite(msgspec.Struct, frozen=True):
 class Matrix:
     """The cells of one failed test while they are being filled."""
 
-    def __init__(self, suite: Suite, lab: Laboratory, failure: Failure, limit: float) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        lab: Laboratory,
+        failure: Failure,
+        limit: float,
+        writers: Writers = nobody,
+    ) -> None:
+        self._writers = writers
         self._suite = suite
         self._lab = lab
         self._failure = failure
@@ -299,8 +308,9 @@ class Matrix:
         self._anomalies |= last.anomalies if last.failed else set()
         if last.failed and last.signature is not None and not self._signature.exception:
             self._signature = last.signature
-        if cell is Cell.PREDECESSORS and last.failed and not self.suspects:
-            self.suspects = tuple(one.test for one in ran[:-1] if one.changed)
+        shown = last.failed is not (self.evidence.state(Cell.ALONE) is State.ALWAYS)
+        if cell is Cell.PREDECESSORS and shown and not self.suspects:
+            self.suspects = suspects_of(ran, self._writers)
         rate = self._counts.get(cell, Rate(0, 0))
         self._counts[cell] = Rate(rate.failures + last.failed, rate.runs + 1)
         return last.failed
@@ -318,9 +328,13 @@ def diagnose(
     *,
     limit: float = 120.0,
     say: Callable[[str], None] = lambda _: None,
+    writers: Writers = nobody,
 ) -> Diagnosis:
-    """Return why a test fails, and after whom. Raises LaboratoryError."""
-    matrix = Matrix(suite, lab, failure, limit)
+    """Return why a test fails, and after whom. Raises LaboratoryError.
+
+    `writers` knows from earlier runs who wrote to a table: these are tried first as polluters.
+    """
+    matrix = Matrix(suite, lab, failure, limit, writers)
     evidence = matrix.fill()
     verdict = judge(evidence)
     signature = evidence.signature

@@ -72,15 +72,25 @@ class Begun(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A test has ended. `changed` names state of the process that it left different."""
+    """A test has ended. Tables are named as database.table."""
 
     test: str
     outcome: str
     seconds: float = 0.0
     signature: Signature | None = None
     traits: frozenset[Trait] = frozenset()
+    #: Names of state that it left different: of the process, "database …" and "table …".
     changed: tuple[str, ...] = ()
     anomalies: frozenset[AnomalyKind] = frozenset()
+    #: Databases that it has changed, reset or not.
+    written: tuple[str, ...] = ()
+    #: Tables that it wrote to, and read, as far as sensors have seen.
+    tables: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    #: Where it failed: tables that were not as in the state to which tests are reset.
+    differing: tuple[str, ...] = ()
+    #: Digests of the databases that it had, and of the layers on which they stood.
+    golden: Mapping[str, str] = {}
 
     @property
     def failed(self) -> bool:

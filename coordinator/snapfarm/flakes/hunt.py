@@ -22,6 +22,7 @@ from snapfarm.flakes.experiment import Laboratory, LaboratoryError, Order, Ran, 
 from snapfarm.flakes.orders import orders
 from snapfarm.flakes.rates import Rate
 from snapfarm.flakes.signature import Signature
+from snapfarm.flakes.suspects import suspects_of
 
 #: Rounds after which a laboratory is replaced by one with another hash seed.
 _REFRESH = 7
@@ -127,21 +128,22 @@ class Sightings:
                         new.append(ran.test)
                         seen.round = found.number
                     seen.failures += 1
-                    self._keep(seen, found, process[:index], ran)
+                    self._keep(seen, found, process[: index + 1])
         return new
 
-    def _keep(self, seen: Seen, found: Round, before: tuple[Ran, ...], ran: Ran) -> None:
+    def _keep(self, seen: Seen, found: Round, process: tuple[Ran, ...]) -> None:
         plain = found.conditions.plain
         if seen.first is not None and (seen.plain or not plain):
             return
         seen.plain = plain
+        *before, ran = process
         seen.first = Failure(
             test=ran.test,
             predecessors=tuple(one.test for one in before),
             seed=found.seed,
             hash_seed=found.hash_seed,
             signature=ran.signature or Signature(""),
-            suspects=tuple(dict.fromkeys(one.test for one in before if one.changed)),
+            suspects=suspects_of(process),
         )
 
     @property

@@ -73,11 +73,8 @@ class HuntNotes:
                         message=signature.message,
                         frame=signature.frame,
                         anomalies=" ".join(sorted(ran.anomalies)),
-                        written=" ".join(
-                            name.removeprefix("database ")
-                            for name in ran.changed
-                            if name.startswith("database ")
-                        ),
+                        written=" ".join(ran.written),
+                        tables="\n".join(ran.tables),
                         seed=str(found.seed),
                     )
                 )
