@@ -13,7 +13,7 @@ import msgspec
 
 from flakes.model import Case, Flake
 from snapfarm.flakes.diagnosis import Diagnosis, Suite
-from snapfarm.flakes.hunt import Hunt, diagnoses
+from snapfarm.flakes.rounds import Hunt, diagnoses
 from snapfarm.flakes.verdict import Cause
 
 #: Rounds of a hunt.

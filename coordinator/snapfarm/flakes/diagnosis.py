@@ -46,6 +46,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     #: PYTHONHASHSEED of the process.
     hash_seed: int | None = None
     signature: Signature = Signature("")
+    #: A kind of rings that was not the configured one.
+    ring: str | None = None
     #: Predecessors that left state behind.
     suspects: tuple[str, ...] = ()
 
@@ -85,9 +87,10 @@ class Suite(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...]
     directory: Path
 
-    def laboratory(self, hash_seed: int | None = None) -> Laboratory:
-        """Start a laboratory for it."""
-        return Laboratory(self.arguments, self.directory, hash_seed=hash_seed)
+    def laboratory(self, hash_seed: int | None = None, *, ring: str | None = None) -> Laboratory:
+        """Start a laboratory for it; `ring` is a kind of rings other than the configured one."""
+        options = () if ring is None else (f"--farm-ring={ring}",)
+        return Laboratory(self.arguments, self.directory, hash_seed=hash_seed, options=options)
 
 
 class Matrix:
@@ -250,7 +253,7 @@ class Matrix:
     def _hash_seeds(self) -> None:
         known = self._failure.hash_seed
         for hash_seed in (11, 12, 13, 14) if known is None else (known, 11, 12, 13):
-            with self._suite.laboratory(hash_seed) as other:
+            with self._suite.laboratory(hash_seed, ring=self._failure.ring) as other:
                 self._once(Cell.HASH_SEED, (), 1, lab=other)
                 self.executions += other.executions
             if self.evidence.state(Cell.HASH_SEED) not in {
@@ -342,7 +345,7 @@ def diagnose(
     runs = 0
     if matrix.effective and verdict.cause is not Cause.RANDOM:
         say(f"{failure.test}: looking among {len(matrix.effective)} tests before it")
-        hunt = Culprits(suite, lab, failure.test, verdict.role == "brittle", limit)
+        hunt = Culprits(suite, lab, failure, verdict.role == "brittle", limit)
         hunt.repeat = 1 if evidence.state(Cell.PREDECESSORS) is not State.SOMETIMES else MORE
         culprits, runs = hunt.find(matrix.effective, matrix.suspects)
         matrix.executions += hunt.executions
@@ -371,11 +374,12 @@ class Culprits:
     """Looks for the tests before which a victim passes, or a brittle test fails."""
 
     def __init__(
-        self, suite: Suite, lab: Laboratory, test: str, brittle: bool, limit: float
+        self, suite: Suite, lab: Laboratory, failure: Failure, brittle: bool, limit: float
     ) -> None:
         self._suite = suite
         self._lab = lab
-        self._test = test
+        self._test = failure.test
+        self._ring = failure.ring
         self._brittle = brittle
         self._limit = limit
         #: How often a list is tried before it counts as having no effect.
@@ -417,14 +421,16 @@ class Culprits:
     def _confirmed(self, group: tuple[str, ...]) -> bool:
         """Whether two new processes show the effect after the group, and none without it."""
         for _ in range(2):
-            with self._suite.laboratory(0) as lab:
+            with self._suite.laboratory(0, ring=self._ring) as lab:
                 for _ in range(_CONFIRMATIONS if self.repeat == 1 else 1):
                     if not self._effect(group, lab) or self._effect((), lab):
                         return False
         return True
 
 
-def first_failing(lab: Laboratory, test: str, known: Failure | None) -> Failure:
+def first_failing(
+    lab: Laboratory, test: str, known: Failure | None, writers: Writers = nobody
+) -> Failure:
     """Return a list of predecessors after which a test fails, as far as one is found.
 
     What is known of its last failure is tried first, then the order of collection, then all other
@@ -439,12 +445,14 @@ def first_failing(lab: Laboratory, test: str, known: Failure | None) -> Failure:
     lists += [tests[:here], others, others[::-1]]
     for before in dict.fromkeys(lists):
         order = Order(tests=(*before, test), seed=1)
-        last = ended(lab.run(order), order)
+        ran = lab.run(order)
+        last = ended(ran, order)
         if before and last is not None and last.failed:
             return Failure(
                 test=test,
                 predecessors=before,
                 signature=last.signature or Signature(""),
                 seed=None if known is None else known.seed,
+                suspects=suspects_of(ran, writers),
             )
     return known or Failure(test=test)

@@ -30,7 +30,7 @@ from snapfarm.flakes.matrix import Trait
 from snapfarm.flakes.signature import CRASH, Signature
 from snapfarm_worker.anomaly import AnomalyKind
 
-#: Names the descriptors of a laboratory: orders to it, answers from it.
+#: Names the descriptors of a laboratory: orders to it, answers from it; and wishes.
 VARIABLE = "FARM_LABORATORY"
 #: Seconds that a laboratory may take to collect.
 START_LIMIT = 300.0
@@ -127,10 +127,13 @@ class Laboratory:
         hash_seed: int | None = None,
         environment: Mapping[str, str] | None = None,
         terminal: bool = False,
+        keep_seeds: bool = False,
+        options: Sequence[str] = (),
     ) -> None:
-        """Start it. `arguments` are pytest's, `directory` is where it was called.
+        """Start it. `arguments` are pytest's, `directory` is where it was called; `options` more.
 
-        With `terminal`, tests have this process's terminal, for a debugger.
+        With `terminal`, tests have this process's terminal, for a debugger. With `keep_seeds`,
+        pytest-randomly goes on seeding tests as it does in any run.
         """
         orders, our_orders = os.pipe()
         our_answers, answers = os.pipe()
@@ -139,12 +142,18 @@ class Laboratory:
         self._log = Path(self._scratch.name, "output")
         env = {**(os.environ if environment is None else environment)}
         env.pop("PYTEST_CURRENT_TEST", None)
-        env[VARIABLE] = f"{orders},{answers}{',debug' if terminal else ''}"
+        wishes = f"{',debug' if terminal else ''}{',seeds' if keep_seeds else ''}"
+        env[VARIABLE] = f"{orders},{answers}{wishes}"
         if hash_seed is not None:
             env["PYTHONHASHSEED"] = str(hash_seed)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *_arguments(arguments, self._scratch.name)],
+                [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    *_arguments(arguments, options, self._scratch.name),
+                ],
                 cwd=directory,
                 env=env,
                 stdin=None if terminal else subprocess.DEVNULL,
@@ -159,6 +168,8 @@ class Laboratory:
         self._collected: Collected | None = None
         #: How many tests it has run.
         self.executions = 0
+        #: What the last experiment has run, also if it did not come to its end.
+        self.ran: list[Ran] = []
 
     def __enter__(self) -> Self:
         return self
@@ -196,7 +207,7 @@ class Laboratory:
         except BrokenPipeError:
             raise self._failed("ended") from None
         deadline = None if order.debug else time.monotonic() + order.limit + _GRACE
-        ran: list[Ran] = []
+        ran = self.ran = []
         running = ""
         while True:
             match self._next(deadline):
@@ -206,7 +217,8 @@ class Laboratory:
                     ran.append(one)
                     running = ""
                 case Ended(status=status, late=late):
-                    if running:
+                    # Who is abandoned is killed in the midst of a test, which says nothing of it.
+                    if running and self._orders != -1:
                         ran.append(_died(running, status, late))
                     self.executions += len(ran)
                     return ran
@@ -252,15 +264,19 @@ class Laboratory:
         return LaboratoryError(f"a laboratory {what}; its output:\n{output or '(none)'}")
 
 
-def _arguments(given: Sequence[str], scratch: str) -> list[str]:
+def divided(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return pytest's arguments before and from "--" on: more options belong in between."""
+    index = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:index], arguments[index:]
+
+
+def _arguments(given: Sequence[str], options: Sequence[str], scratch: str) -> list[str]:
     """Return pytest's arguments: no farm, our plugin, and no cache that others read."""
-    before, rest = list(given), []
-    if "--" in before:
-        index = before.index("--")
-        before, rest = before[:index], before[index:]
+    before, rest = divided(given)
     return [
         *("-p", "snapfarm", "-p", "snapfarm.flakes.lab"),
         *before,
+        *options,
         *("--farm=0", "-o", f"cache_dir={scratch}/cache"),
         *rest,
     ]

@@ -364,6 +364,15 @@ class History:
             str(test) for test, names in rows if not wanted.isdisjoint(names.split("\n"))
         )
 
+    def rates(self) -> dict[str, Rate]:
+        """Return by test how often it failed, skips apart."""
+        with self._told():
+            rows = self._conn.execute(
+                "SELECT test, sum(outcome = 'failed'), count(*) FROM attempt "
+                "WHERE outcome != 'skipped' GROUP BY test"
+            ).fetchall()
+        return {str(test): Rate(failures, runs) for test, failures, runs in rows}
+
     def tests(self) -> list[TestLine]:
         """Return a line for each test that has failed, the one that flaked most often first."""
         with self._told():

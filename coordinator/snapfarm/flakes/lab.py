@@ -49,6 +49,8 @@ _NEUTRAL: dict[str, object] = {
     "looponfail": False, "reruns": 0, "flake_finder_enable": False, "flake_runs": 0,
     "randomly_reorganize": False, "randomly_reset_seed": False, "no_cov": True, "htmlpath": None,
 }  # fmt: skip
+#: What a laboratory may be asked to leave as it is.
+_WISHES = {"debug": "usepdb", "seeds": "randomly_reset_seed"}
 
 
 class Watch:
@@ -312,7 +314,8 @@ def pytest_load_initial_conftests() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Switch off what would change the order, write results, or distribute."""
-    kept = {"usepdb"} if os.environ.get(VARIABLE, "").endswith(",debug") else set()
+    wishes = os.environ.get(VARIABLE, "").split(",")
+    kept = {option for wish, option in _WISHES.items() if wish in wishes}
     vars(config.option).update(
         {
             name: value
@@ -324,9 +327,10 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take the descriptors that the laboratory was started with."""
-    orders, _, answers = os.environ.pop(VARIABLE, "").removesuffix(",debug").partition(",")
-    if not answers:
+    given = os.environ.pop(VARIABLE, "").split(",")
+    if len(given) < 2:
         raise pytest.UsageError("snapfarm.flakes.lab is for experiments of the farm only")
+    orders, answers = given[:2]
     for descriptor in (orders, answers):
         os.set_inheritable(int(descriptor), False)
     config.pluginmanager.register(Lab(int(orders), int(answers)), "farm-lab")
