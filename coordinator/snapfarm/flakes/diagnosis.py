@@ -154,7 +154,10 @@ class Matrix:
     def _never_alone(self) -> None:
         seed = self._failure.seed
         if seed is not None and self._count(Cell.SAME_SEED, 2, seeds=(seed,)).failures:
-            self._count(Cell.SAME_SEED, FIRST, seeds=(seed,))
+            # Here nothing else will be asked: four times in a row may be chance.
+            if self._count(Cell.SAME_SEED, MORE, seeds=(seed,)).failures < MORE:
+                self._alone(MORE)
+                self._by_chance()
             return
         test = self._failure.test
         before = tuple(one for one in self._failure.predecessors if one != test)
@@ -211,6 +214,10 @@ class Matrix:
             self._count(Cell.OTHER_SEED, MORE, seeds=passing[:1])
             if not self.evidence.fails(Cell.OTHER_SEED):
                 return
+        self._by_chance()
+
+    def _by_chance(self) -> None:
+        """Find out what makes a flip more frequent that no seed brings back."""
         self._count(Cell.THREADS, MORE, switch=FREQUENT)
         if Trait.THREADS not in self._traits:
             with load(2 * (os.cpu_count() or 1)):

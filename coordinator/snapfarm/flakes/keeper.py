@@ -26,7 +26,7 @@ from snapfarm.flakes.history import Attempt, History, HistoryError, Run
 from snapfarm_worker import wire
 
 #: Seconds between two transactions while tests run: at least, and at most,
-_INTERVAL, _LONGEST_INTERVAL = 0.05, 0.25
+_INTERVAL, _LONGEST_INTERVAL = 0.1, 0.25
 #: and in between so many times what the last one took.
 _REST = 100
 #: Seconds that git may take at the end of a run, if it has not answered by then.
