@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flakes.model import HEAD, Case, Flake, chancy, clean, node, polluted, tests_of
+from flakes.model import FILLERS, HEAD, Case, Flake, chancy, clean, node, polluted, tests_of
 from snapfarm.flakes.verdict import Cause
 
 _THREAD = (
@@ -31,6 +31,16 @@ OTHERS = (
         Cause.PROCESS_STATE,
         1.0,
         "import json; assert json.dumps(1) == '1'; json.dumps = lambda x: 'patched'",
+    ),
+    Case(
+        name="import of another file",
+        files={
+            "test_a.py": "import os\nos.environ['SHOP_MODE'] = 'x'\n" + FILLERS,
+            "test_b.py": HEAD
+            + tests_of(("suffers", "assert 'SHOP_MODE' not in os.environ")).removeprefix(HEAD)
+            + FILLERS,
+        },
+        flakes={"test_b.py::test_suffers": Flake(cause=Cause.PROCESS_STATE)},
     ),
     # ------------------------------------------------------------ locks
     chancy(

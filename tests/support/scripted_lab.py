@@ -57,9 +57,11 @@ class ScriptedSuite(Suite, frozen=True):
     signature: Signature
     traits: frozenset[Trait] = frozenset()
 
-    def laboratory(self, hash_seed: int | None = None, *, ring: str | None = None) -> Laboratory:
+    def laboratory(
+        self, hash_seed: int | None = None, *, ring: str | None = None, file: str | None = None
+    ) -> Laboratory:
         """Return a laboratory that runs nothing."""
-        del ring
+        del ring, file
         return ScriptedLab(self, hash_seed or 0)
 
 

@@ -87,10 +87,18 @@ class Suite(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...]
     directory: Path
 
-    def laboratory(self, hash_seed: int | None = None, *, ring: str | None = None) -> Laboratory:
-        """Start a laboratory for it; `ring` is a kind of rings other than the configured one."""
+    def laboratory(
+        self, hash_seed: int | None = None, *, ring: str | None = None, file: str | None = None
+    ) -> Laboratory:
+        """Start a laboratory for it.
+
+        `ring` is a kind of rings other than the configured one; of files with tests, only `file` is
+        collected, if one is given.
+        """
         options = () if ring is None else (f"--farm-ring={ring}",)
-        return Laboratory(self.arguments, self.directory, hash_seed=hash_seed, options=options)
+        return Laboratory(
+            self.arguments, self.directory, hash_seed=hash_seed, options=options, file=file
+        )
 
 
 class Matrix:
@@ -204,7 +212,9 @@ class Matrix:
         if self._count(Cell.AGAIN, 2, (test,)).failures < 2:
             self._count(Cell.AGAIN, FIRST, (test,))
             return
-        if not self._zones() and self.evidence.symptom is Symptom.NONE:
+        if self._zones() or self._fresh_process():
+            return
+        if self.evidence.symptom is Symptom.NONE:
             self._hash_seeds()
 
     def _sometimes_alone(self) -> None:
@@ -256,6 +266,16 @@ class Matrix:
                 del self._counts[Cell.TIME_ZONE]
                 return False
         return True
+
+    def _fresh_process(self) -> bool:
+        """Return whether it passes where no other file of tests has been imported."""
+        file = self._failure.test.partition("::")[0]
+        with self._suite.laboratory(ring=self._failure.ring, file=file) as other:
+            failed = self._once(Cell.FRESH_PROCESS, (), 1, lab=other)
+            if not failed:
+                failed = any(self._once(Cell.FRESH_PROCESS, (), n, lab=other) for n in (2, 3))
+            self.executions += other.executions
+        return not failed
 
     def _hash_seeds(self) -> None:
         """Find out whether another hash seed makes a difference, each time the same one."""

@@ -32,6 +32,8 @@ from snapfarm_worker.anomaly import AnomalyKind
 
 #: Names the descriptors of a laboratory: orders to it, answers from it; and wishes.
 VARIABLE = "FARM_LABORATORY"
+#: Names the only file with tests that a laboratory collects; empty for all.
+FILE = "FARM_LABORATORY_FILE"
 #: Seconds that a laboratory may take to collect.
 START_LIMIT = 300.0
 #: Seconds beyond an experiment's own limit until its laboratory is taken for lost.
@@ -129,11 +131,13 @@ class Laboratory:
         terminal: bool = False,
         keep_seeds: bool = False,
         options: Sequence[str] = (),
+        file: str | None = None,
     ) -> None:
         """Start it. `arguments` are pytest's, `directory` is where it was called; `options` more.
 
         With `terminal`, tests have this process's terminal, for a debugger. With `keep_seeds`,
-        pytest-randomly goes on seeding tests as it does in any run.
+        pytest-randomly goes on seeding tests as it does in any run. With a `file`, relative to
+        pytest's root, no other one with tests is collected.
         """
         orders, our_orders = os.pipe()
         our_answers, answers = os.pipe()
@@ -144,6 +148,7 @@ class Laboratory:
         env.pop("PYTEST_CURRENT_TEST", None)
         wishes = f"{',debug' if terminal else ''}{',seeds' if keep_seeds else ''}"
         env[VARIABLE] = f"{orders},{answers}{wishes}"
+        env[FILE] = file or ""
         if hash_seed is not None:
             env["PYTHONHASHSEED"] = str(hash_seed)
         with self._log.open("wb") as log:

@@ -17,12 +17,14 @@ import time
 import warnings
 import zlib
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex, cast
 
 import pytest
 
 from snapfarm.flakes import signature
 from snapfarm.flakes.experiment import (
+    FILE,
     VARIABLE,
     Begun,
     Collected,
@@ -305,6 +307,21 @@ class Lab:
             data = data[os.write(self._answers, data) :]
 
 
+class _OneFile:
+    """Has nothing collected but one file, and what pytest imports on the way to it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Leave out all other files."""
+        named = collection_path.name in {"conftest.py", "__init__.py"}
+        if named or collection_path.is_dir() or collection_path == self._file:
+            return None
+        return True
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests() -> None:
     """Begin to listen before a conftest is imported."""
@@ -331,6 +348,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if len(given) < 2:
         raise pytest.UsageError("snapfarm.flakes.lab is for experiments of the farm only")
     orders, answers = given[:2]
+    if file := os.environ.pop(FILE, ""):
+        config.pluginmanager.register(_OneFile(config.rootpath / file), "farm-lab-file")
     for descriptor in (orders, answers):
         os.set_inheritable(int(descriptor), False)
     config.pluginmanager.register(Lab(int(orders), int(answers)), "farm-lab")
