@@ -32,6 +32,7 @@ from snapfarm.timekeeper import Limits
 from snapfarm_worker import junit, plain, wire
 from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.keys import nodeid_of
+from snapfarm_worker.snapshot import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,6 +99,8 @@ class FarmSession:
         self._hub: Hub | None = None
         self._farm: Farm | None = None
         self._goldens: tuple[GoldenResult, ...] = ()
+        #: By database, and by database/layer.
+        self._digests: dict[str, str] = {}
 
     @property
     def report(self) -> RunRecorder:
@@ -150,8 +153,7 @@ class FarmSession:
         self._config.hook.pytest_xdist_setupnodes(config=self._config, specs=[])
         self._farm.start(self._workers)
         self._serve_databases(self._hub)
-        golden = {result.name: result.snapshot.manifest.digest for result in self._goldens}
-        self._watch.keeper.begin(golden, self._settings.ring)
+        self._watch.keeper.begin(self._digests, self._settings.ring)
 
     def _serve_databases(self, hub: Hub) -> None:
         served = databases.served(
@@ -164,6 +166,9 @@ class FarmSession:
             hub.serve(Broadcast(self._settings.chunk_size), ())
             return
         self._goldens = served.goldens
+        for manifest in (one.snapshot.manifest for one in (*served.goldens, *served.layer_results)):
+            layer = "" if manifest.layer == BASE else f"/{manifest.layer}"
+            self._digests[f"{manifest.database}{layer}"] = manifest.digest
         for result in (*served.goldens, *served.layer_results):
             self._recorder.golden(result)
         hub.serve(served.broadcast, served.orders, served.layers)

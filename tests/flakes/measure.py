@@ -13,7 +13,7 @@ import msgspec
 
 from flakes.model import Case, Flake
 from snapfarm.flakes.diagnosis import Diagnosis, Suite
-from snapfarm.flakes.hunt import Hunt, diagnoses
+from snapfarm.flakes.rounds import Hunt, diagnoses
 from snapfarm.flakes.verdict import Cause
 
 #: Rounds of a hunt.
@@ -121,6 +121,18 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     wrong_culprits: int
     #: Searches for culprits that took more than 2 log2(n) + 4 runs.
     long_searches: int
+
+    @property
+    def meets_all_bars(self) -> bool:
+        """Whether enough is found, named and blamed, and nobody innocent is."""
+        return (
+            self.frequent_found >= 0.95 * self.frequent
+            and not self.false_alarms
+            and self.right_causes >= 0.9 * self.found
+            and self.right_culprits >= 0.95 * self.with_culprits
+            and not self.wrong_culprits
+            and not self.long_searches
+        )
 
 
 def score(results: Iterable[Scored]) -> Score:

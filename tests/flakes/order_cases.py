@@ -211,6 +211,44 @@ VICTIMS = (
         },
     ),
     Case(
+        name="in one direction only",
+        files={
+            "test_it.py": tests_of(
+                ("first", "pass"),
+                ("reads", "assert STATE.get('rate', 1) == 1; STATE['read'] = True"),
+                ("writes", "assert STATE.get('read', True); STATE['rate'] = 2"),
+                ("last", "pass"),
+            )
+            + FILLERS
+        },
+        flakes={
+            node("reads"): Flake(
+                cause=Cause.ORDER_DEPENDENT,
+                role="victim",
+                culprits=(frozenset({node("writes")}),),
+            )
+        },
+    ),
+    Case(
+        name="in both directions",
+        files={
+            "test_it.py": tests_of(
+                ("left", "assert 'right' not in STATE; STATE['left'] = 1"),
+                ("between", "pass"),
+                ("right", "assert 'left' not in STATE; STATE['right'] = 1"),
+            )
+            + FILLERS
+        },
+        flakes={
+            node(one): Flake(
+                cause=Cause.ORDER_DEPENDENT,
+                role="victim",
+                culprits=(frozenset({node(other)}),),
+            )
+            for one, other in (("left", "right"), ("right", "left"))
+        },
+    ),
+    Case(
         name="two victims",
         files={
             "test_it.py": tests_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flakes.model import HEAD, Case, Flake, chancy, clean, node, polluted, tests_of
+from flakes.model import FILLERS, HEAD, Case, Flake, chancy, clean, node, polluted, tests_of
 from snapfarm.flakes.verdict import Cause
 
 _THREAD = (
@@ -31,6 +31,16 @@ OTHERS = (
         Cause.PROCESS_STATE,
         1.0,
         "import json; assert json.dumps(1) == '1'; json.dumps = lambda x: 'patched'",
+    ),
+    Case(
+        name="import of another file",
+        files={
+            "test_a.py": "import os\nos.environ['SHOP_MODE'] = 'x'\n" + FILLERS,
+            "test_b.py": HEAD
+            + tests_of(("suffers", "assert 'SHOP_MODE' not in os.environ")).removeprefix(HEAD)
+            + FILLERS,
+        },
+        flakes={"test_b.py::test_suffers": Flake(cause=Cause.PROCESS_STATE)},
     ),
     # ------------------------------------------------------------ locks
     chancy(
@@ -149,6 +159,15 @@ OTHERS = (
         role="",
         before="def PORT():\n    return 20000 + os.getpid() % 20000\n",
     ),
+    polluted(
+        "memory",
+        "STATE.get('hoard') or STATE.update(hoard=bytearray(400 << 20))",
+        "assert len(bytearray(300 << 20))",
+        cause=Cause.RESOURCE_LEAK,
+        role="",
+        before="import resource\nSIZE = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (SIZE + (600 << 20),) * 2)\n",
+    ),
     # ------------------------------------------------------------ crashes
     chancy("exits 1 in 3", Cause.CRASH, 0.33, "if luck(3): os._exit(3)"),
     chancy(
@@ -181,6 +200,8 @@ OTHERS = (
         0.33,
         "if luck(3): raise OSError(28, 'No space left on device')",
     ),
+    # ------------------------------------------------------------ nothing that shows
+    *(chancy(f"unknown 1 in {n}", Cause.UNKNOWN, 1 / n, f"assert not luck({n})") for n in (2, 3)),
     # ------------------------------------------------------------ always
     Case(
         name="always",

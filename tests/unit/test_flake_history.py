@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from snapfarm.flakes import junit_import
@@ -159,35 +161,80 @@ def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*set-aside*")) == []
 
 
-def test_a_killed_writer_loses_nothing_that_was_stored(tmp_path: Path) -> None:
+def test_tables_of_an_older_version_are_brought_up(tmp_path: Path) -> None:
     path = tmp_path / "h.sqlite"
-    code = (
-        "import itertools, sys; from pathlib import Path; from snapfarm.flakes.history import *\n"
-        "kept = History(Path(sys.argv[1]))\n"
-        "kept.begin(Run(id='r', source='farm', started=1.0))\n"
-        "for n in itertools.count():\n"
-        "    kept.add([Attempt(id=f'r-{n}', run='r', test='t', attempt=1, worker='gw0',"
-        " position=n, ended=1.0, seconds=0.0, outcome='passed')])\n"
-        "    print(n, flush=True)\n"
-    )
-    writer = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert writer.stdout is not None
-    for line in writer.stdout:
-        if int(line) == 200:
-            break
-    os.kill(writer.pid, signal.SIGKILL)
-    said = [int(line) for line in writer.stdout.read().split() if line]
-    writer.stdout.close()
-    writer.wait()
-    stored = said[-1] if said else 200
     with History(path) as kept:
-        positions = [one.position for one in kept.attempts()]
-        # The last number may have been cut, or stored and not yet told.
-        assert positions == list(range(len(positions)))
-        assert len(positions) >= min(stored, 200)
-        assert kept.prune(keep_runs=0) == 1
+        kept.begin(run("r1"))
+        kept.add([attempt("r1", 0)])
+    conn = sqlite3.connect(path)
+    conn.executescript(
+        "ALTER TABLE attempt DROP COLUMN tables; PRAGMA user_version = 1;"
+        "CREATE INDEX attempt_of_run ON attempt (run, worker, position);"
+    )
+    conn.close()
+    with History(path) as first, History(path) as second:
+        wrote = msgspec.structs.replace(attempt("r1", 1, test="b"), tables="default.bill\nlog.line")
+        second.add([wrote])
+        assert list(first.attempts(run="r1")) == [attempt("r1", 0), wrote]
+        assert first.writers(["default.bill", "default.good"]) == {"b"}
+        assert first.writers(["bill"]) == first.writers([]) == frozenset()
+
+
+def test_a_name_that_is_no_text_is_kept_readable(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite") as kept:
+        kept.add([attempt("r1", 0), attempt("r1", 1, test="a[\udcff]")])
+        assert [one.test for one in kept.attempts()] == ["a", "a[\\udcff]"]
+
+
+#: Adds attempts, one a transaction, each of which it tells of once it is stored.
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from snapfarm.flakes.history import Attempt, History, Run
+
+name = sys.argv[2]
+kept = History(Path(sys.argv[1]))
+kept.begin(Run(id=name, source="farm", started=1.0))
+for n in itertools.count():
+    kept.add([
+        Attempt(id=f"{name}-{n}", run=name, test=f"t{n}", attempt=1, worker="gw0", position=n,
+                ended=1.0, seconds=0.0, outcome="passed")
+    ])
+    print(n, flush=True)
+"""
+
+
+def test_killed_writers_lose_nothing_that_was_stored(tmp_path: Path) -> None:
+    """At any moment: after some attempts, and somewhere in the next transaction."""
+    path = tmp_path / "h.sqlite"
+    chance = random.Random(2026)
+    told: dict[str, int] = {}
+    for name, moment in [("r0", 0), *((f"r{n}", chance.randrange(300)) for n in range(1, 6))]:
+        # Of two that write at once, one is killed first, and the other meets what it left.
+        writers = {
+            each: subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(path), each], stdout=subprocess.PIPE, text=True
+            )
+            for each in (f"{name}a", f"{name}b")
+        }
+        for each, writer in writers.items():
+            assert writer.stdout is not None
+            read = [writer.stdout.readline() for _ in range(moment + 1)]
+            os.kill(writer.pid, signal.SIGKILL)
+            read += writer.stdout.read().splitlines(keepends=True)
+            writer.stdout.close()
+            assert writer.wait() == -signal.SIGKILL
+            told[each] = max(int(line) for line in read if line.endswith("\n"))
+    with History(path) as kept:
+        for each, last in told.items():
+            positions = [one.position for one in kept.attempts(run=each)]
+            # One more may have been stored that it could no longer tell of.
+            assert sorted(positions) == list(range(len(positions)))
+            assert last + 1 <= len(positions) <= last + 2
+    conn = sqlite3.connect(path)
+    assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    conn.close()
+    assert list(tmp_path.glob("*set-aside*")) == []
 
 
 # ---------------------------------------------------------------- JUnit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -32,7 +33,8 @@ def test_two_that_need_each_other_are_found(data: st.DataObject) -> None:
     def effect(asked: tuple[str, ...]) -> bool:
         return first in asked and second in asked
 
-    found = search.find(tests, effect)
+    suspects = data.draw(st.lists(st.sampled_from(tests), max_size=5))
+    found = search.find(tests, effect, suspects)
     assert set(found.tests) == {first, second}
     assert found.runs <= 2 * math.log2(len(tests)) + 4
 
@@ -68,7 +70,18 @@ def test_suspects_save_runs_and_mislead_nobody(data: st.DataObject) -> None:
     suspects = data.draw(st.lists(st.sampled_from(tests), max_size=5))
     found = search.find(tests, lambda asked: polluter in asked, suspects)
     assert found.tests == (polluter,)
-    assert found.runs <= math.log2(len(tests)) + 4
+    assert found.runs <= math.log2(len(tests)) + 3
+
+
+@pytest.mark.parametrize("count", [*range(2, 20), 33, 34, 45, 46])
+def test_no_two_culprits_and_no_innocent_suspect_cost_too_much(count: int) -> None:
+    """Each pair of places: what is proved by chance above is proved by counting here."""
+    tests = names(count)
+    for first, second in itertools.combinations(tests, 2):
+        others = [test for test in tests if test not in {first, second}][:1]
+        found = search.find(tests, {first, second}.issubset, others)
+        assert found.tests == (first, second)
+        assert found.runs <= 2 * math.log2(count) + 4
 
 
 def test_a_right_suspect_costs_one_run() -> None:

@@ -50,6 +50,7 @@ TABLE: tuple[tuple[dict[str, str], Cause, str], ...] = (
     ({"alone": "n", "again": "a"}, Cause.PROCESS_STATE, ""),
     ({"alone": "a", "less": "after"}, Cause.ORDER_DEPENDENT, "brittle"),
     ({"alone": "a", "less": "again"}, Cause.PROCESS_STATE, ""),
+    ({"alone": "a", "less": "fresh"}, Cause.PROCESS_STATE, ""),
     ({"alone": "n", "zone": "sa"}, Cause.TIME, ""),
     ({"alone": "a", "zone": "sn"}, Cause.TIME, ""),
     ({"alone": "n", "hash": "sa"}, Cause.RANDOM, ""),

@@ -50,6 +50,10 @@ class TestDatabases(msgspec.Struct, frozen=True):
     resets: dict[str, ResetOutcome]
     #: What people should know besides.
     notes: tuple[str, ...] = ()
+    #: Tables that its statements changed, as database.table, as far as sensors saw them.
+    written: tuple[str, ...] = ()
+    #: Tables that they read, where that is noted.
+    read: tuple[str, ...] = ()
 
 
 class Databases:
@@ -224,6 +228,11 @@ class Databases:
                 )
         return wanted
 
+    def note_reads(self) -> None:
+        """Remember from now on which tables tests read."""
+        if self._sensors is not None:
+            self._sensors.note_reads()
+
     def anomalies(self) -> tuple[Anomaly, ...]:
         """Return what was observed so far in the test that runs."""
         return self._sensors.findings.peek() if self._sensors is not None else ()
@@ -257,8 +266,10 @@ class Databases:
                 left = ring.leave()
                 if self._sensors is not None:
                     self._sensors.blocked(ring, left, retired=False)
-        anomalies = self._sensors.finish() if self._sensors is not None else ()
-        return TestDatabases(anomalies, resets, tuple(notes))
+        if self._sensors is None:
+            return TestDatabases((), resets, tuple(notes))
+        written, read = self._sensors.tables_written(), self._sensors.tables_read()
+        return TestDatabases(self._sensors.finish(), resets, tuple(notes), written, read)
 
     def _policy(self, name: str, policy: ResetPolicy | None) -> ResetPolicy:
         return policy or self._policies.get(name, self.policy)

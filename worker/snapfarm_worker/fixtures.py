@@ -133,6 +133,8 @@ class DatabasePlugin:
         self.anomalies: list[Anomaly] = []
         self._of_item: dict[str, list[Anomaly]] = {}
         self._resets: dict[str, list[RingReset]] = {}
+        self._written: dict[str, tuple[str, ...]] = {}
+        self._read: dict[str, tuple[str, ...]] = {}
 
     def take(self, nodeid: str) -> tuple[tuple[Anomaly, ...], tuple[RingReset, ...]]:
         """Return, and forget, the anomalies and resets of one item, all its attempts together."""
@@ -145,6 +147,15 @@ class DatabasePlugin:
     def take_anomalies(self, nodeid: str) -> tuple[Anomaly, ...]:
         """Return, and forget, the anomalies of one item."""
         return tuple(self._of_item.pop(nodeid, ()))
+
+    def take_written(self, nodeid: str) -> tuple[str, ...]:
+        """Return, and forget, the tables that one item wrote to, in all its attempts."""
+        self._read.pop(nodeid, None)
+        return self._written.pop(nodeid, ())
+
+    def tables_read(self, nodeid: str) -> tuple[str, ...]:
+        """Return the tables that one item read, where that is noted."""
+        return self._read.get(nodeid, ())
 
     # ------------------------------------------------------------ hooks
 
@@ -262,6 +273,11 @@ class DatabasePlugin:
         if found:
             self.anomalies += found
             self._of_item.setdefault(item.nodeid, []).extend(found)
+        if ended.written:
+            before = self._written.get(item.nodeid, ())
+            self._written[item.nodeid] = tuple(dict.fromkeys((*before, *ended.written)))
+        if ended.read:
+            self._read[item.nodeid] = ended.read
         if ended.resets:
             self._resets.setdefault(item.nodeid, []).extend(
                 RingReset(name, outcome.tier, outcome.seconds)

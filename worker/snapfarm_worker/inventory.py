@@ -14,7 +14,7 @@ import msgspec
 
 from snapfarm_worker.ring import Ring, RingKind
 from snapfarm_worker.snapshot import Manifest, quoted, schema_digest
-from snapfarm_worker.statements import Removals
+from snapfarm_worker.statements import Removals, read_by, written_by
 
 #: Rows up to which a table's content is compared, not only their number.
 _COMPARED = 2_000
@@ -45,7 +45,11 @@ class RingWatch:
         self.removals = Removals()
         #: Statements of the present test of which nothing new is to be learned.
         self.known: set[str] = set()
-        #: Tables that the present test wrote to.
+        #: Texts of the present test's statements that are no reads.
+        self.changing: set[str] = set()
+        #: Texts of its reads; None where nobody wants to know.
+        self.reading: set[str] | None = None
+        #: Tables that the present test wrote to, where SQLite was asked.
         self.written: set[str] = set()
         #: By table that had rows in the baseline and has none: the test that emptied it.
         self.emptied: dict[str, str] = {}
@@ -80,6 +84,21 @@ class RingWatch:
             self._counted = (manifest, rows)
         return self._counted[1]
 
+    @property
+    def tables_written(self) -> frozenset[str]:
+        """The tables that statements of the present test changed, by all that is known of them."""
+        return frozenset(self.written).union(*map(written_by, self.changing))
+
+    @property
+    def tables_read(self) -> frozenset[str]:
+        """The tables that statements of the present test read, where reads are noted."""
+        texts = self.changing | (self.reading or set())
+        return (
+            frozenset[str]().union(*map(read_by, texts))
+            if self.reading is not None
+            else frozenset()
+        )
+
     # ------------------------------------------------------------ the course of tests
 
     def begin(self, previous: str, *, wide: bool) -> None:
@@ -87,6 +106,9 @@ class RingWatch:
         self.wide = wide and self.ring.kind is not RingKind.PRIVATE
         self.removals.clear()
         self.written.clear()
+        self.changing.clear()
+        if self.reading is not None:
+            self.reading.clear()
         self.known.clear()
         self.uncommitted = False
         if self.wide and self.ring.is_open:

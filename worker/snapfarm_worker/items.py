@@ -45,6 +45,9 @@ class ItemDatabases(Protocol):
     def take_evidence(self, nodeid: str) -> tuple[DatabaseEvidence, ...]:
         """Return, and forget, what was kept of the failures of one item."""
 
+    def take_written(self, nodeid: str) -> tuple[str, ...]:
+        """Return, and forget, the tables that one item wrote to."""
+
 
 class ItemRunner:
     """The worker's pytest plugin: collects, runs what it is told, sends what happened."""
@@ -237,6 +240,7 @@ class ItemRunner:
                 resets,
                 self._failed,
                 self._databases.take_evidence(item.nodeid),
+                self._databases.take_written(item.nodeid),
             )
         )
         return then

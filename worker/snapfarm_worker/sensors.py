@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _MEMO_LIMIT = 1000
 _LISTED = 5
+#: Statements of a test, other than reads, of which the tables are noted.
+_NOTED = 1000
 #: At most so many connections are asked for their file when a test ends.
 _ASKED = 50
 
@@ -128,6 +130,25 @@ class Sensors:
                     evidence=found,
                     stack=(),
                 )
+
+    def note_reads(self) -> None:
+        """Remember from now on what tests read, which costs more than a run wants to pay."""
+        for watch in self._watches.values():
+            watch.reading = set()
+
+    def tables_written(self) -> tuple[str, ...]:
+        """Return the tables that the present test wrote to, as database.table."""
+        return self._named(lambda watch: watch.tables_written)
+
+    def tables_read(self) -> tuple[str, ...]:
+        """Return the tables that the present test read, where reads are noted."""
+        return self._named(lambda watch: watch.tables_read)
+
+    def _named(self, tables: Callable[[RingWatch], frozenset[str]]) -> tuple[str, ...]:
+        if "executed" in self.off:
+            return ()
+        found = self._watches.items()
+        return tuple(sorted(f"{name}.{table}" for name, watch in found for table in tables(watch)))
 
     def finish(self) -> tuple[Anomaly, ...]:
         """Return what was found in this test, and end it."""
@@ -315,6 +336,11 @@ class Sensors:
             self._outsiders.executed(_conn(cursor), member, sql, word)
             return
         self._transactions.follow(cursor, member, sql, word)
+        if word is not Word.READ:
+            if len(watch.changing) < _NOTED:
+                watch.changing.add(sql)
+        elif watch.reading is not None:
+            watch.reading.add(sql)
         told = notes.recording.told
         if word is Word.READ:
             usual = not (watch.suspicious or notes.suspicious or told)

@@ -7,6 +7,7 @@ prepares it again without running it.
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
 from enum import IntEnum
@@ -131,6 +132,39 @@ def named(sql: str) -> Facts:
     if found.group(1).upper() == "CREATE":
         return Facts(creates=names)
     return Facts(removes=names, writes=names)
+
+
+_LITERALS = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_CHANGED = re.compile(
+    rf"(?<!\bON )\b(?:(?:INSERT|REPLACE)(?:\s+OR\s+\w+)?\s+INTO|"
+    rf"UPDATE(?:\s+OR\s+\w+)?|DELETE\s+FROM|"
+    rf"(?:CREATE|DROP|ALTER)\s+(?:VIRTUAL\s+)?TABLE(?:\s+IF\s+(?:NOT\s+)?EXISTS)?)"
+    rf"\s+(?:main\s*\.\s*)?({_NAME})",
+    re.IGNORECASE,
+)
+_READ = re.compile(rf"\b(?:FROM|JOIN)\s+(?:main\s*\.\s*)?({_NAME})", re.IGNORECASE)
+#: What stands there in an upsert or a trigger.
+_NO_TABLE = frozenset({"set", "of", "on"})
+
+
+@functools.lru_cache(maxsize=_WORDS_LIMIT)
+def written_by(sql: str) -> frozenset[str]:
+    """Return the tables that a text names as what it changes, in lower case.
+
+    For people and for guesses: what triggers and foreign keys do besides, only SQLite can tell.
+    """
+    return _tables(_CHANGED, sql)
+
+
+@functools.lru_cache(maxsize=_WORDS_LIMIT)
+def read_by(sql: str) -> frozenset[str]:
+    """Return the tables that a text names as what it reads, in the same way."""
+    return _tables(_READ, sql)
+
+
+def _tables(pattern: re.Pattern[str], sql: str) -> frozenset[str]:
+    names = (name.strip('"`[]').lower() for name in pattern.findall(_LITERALS.sub(" ", sql)))
+    return frozenset(names) - _NO_TABLE
 
 
 class Removals:

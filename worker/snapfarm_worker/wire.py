@@ -192,6 +192,8 @@ class ItemFinished(Message, frozen=True, tag=True):
     #: Whether any of the reports has failed.
     failed: bool = False
     evidence: tuple[DatabaseEvidence, ...] = ()
+    #: Tables that its statements changed, as database.table.
+    written: tuple[str, ...] = ()
 
 
 class ReportsLogged(Message, frozen=True, tag=True):

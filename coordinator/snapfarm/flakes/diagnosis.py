@@ -18,6 +18,7 @@ from snapfarm.flakes.experiment import Laboratory, Order, Ran, load
 from snapfarm.flakes.matrix import Cell, Evidence, State, Symptom, Trait
 from snapfarm.flakes.rates import Rate
 from snapfarm.flakes.signature import Signature
+from snapfarm.flakes.suspects import Writers, nobody, suspects_of
 from snapfarm.flakes.verdict import Cause, Confidence, Verdict, judge
 from snapfarm_worker.anomaly import AnomalyKind
 
@@ -45,6 +46,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     #: PYTHONHASHSEED of the process.
     hash_seed: int | None = None
     signature: Signature = Signature("")
+    #: A kind of rings that was not the configured one.
+    ring: str | None = None
     #: Predecessors that left state behind.
     suspects: tuple[str, ...] = ()
 
@@ -84,15 +87,32 @@ class Suite(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...]
     directory: Path
 
-    def laboratory(self, hash_seed: int | None = None) -> Laboratory:
-        """Start a laboratory for it."""
-        return Laboratory(self.arguments, self.directory, hash_seed=hash_seed)
+    def laboratory(
+        self, hash_seed: int | None = None, *, ring: str | None = None, file: str | None = None
+    ) -> Laboratory:
+        """Start a laboratory for it.
+
+        `ring` is a kind of rings other than the configured one; of files with tests, only `file` is
+        collected, if one is given.
+        """
+        options = () if ring is None else (f"--farm-ring={ring}",)
+        return Laboratory(
+            self.arguments, self.directory, hash_seed=hash_seed, options=options, file=file
+        )
 
 
 class Matrix:
     """The cells of one failed test while they are being filled."""
 
-    def __init__(self, suite: Suite, lab: Laboratory, failure: Failure, limit: float) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        lab: Laboratory,
+        failure: Failure,
+        limit: float,
+        writers: Writers = nobody,
+    ) -> None:
+        self._writers = writers
         self._suite = suite
         self._lab = lab
         self._failure = failure
@@ -142,7 +162,10 @@ class Matrix:
     def _never_alone(self) -> None:
         seed = self._failure.seed
         if seed is not None and self._count(Cell.SAME_SEED, 2, seeds=(seed,)).failures:
-            self._count(Cell.SAME_SEED, FIRST, seeds=(seed,))
+            # Here nothing else will be asked: four times in a row may be chance.
+            if self._count(Cell.SAME_SEED, MORE, seeds=(seed,)).failures < MORE:
+                self._alone(MORE)
+                self._by_chance()
             return
         test = self._failure.test
         before = tuple(one for one in self._failure.predecessors if one != test)
@@ -189,7 +212,9 @@ class Matrix:
         if self._count(Cell.AGAIN, 2, (test,)).failures < 2:
             self._count(Cell.AGAIN, FIRST, (test,))
             return
-        if not self._zones() and self.evidence.symptom is Symptom.NONE:
+        if self._zones() or self._fresh_process():
+            return
+        if self.evidence.symptom is Symptom.NONE:
             self._hash_seeds()
 
     def _sometimes_alone(self) -> None:
@@ -199,6 +224,10 @@ class Matrix:
             self._count(Cell.OTHER_SEED, MORE, seeds=passing[:1])
             if not self.evidence.fails(Cell.OTHER_SEED):
                 return
+        self._by_chance()
+
+    def _by_chance(self) -> None:
+        """Find out what makes a flip more frequent that no seed brings back."""
         self._count(Cell.THREADS, MORE, switch=FREQUENT)
         if Trait.THREADS not in self._traits:
             with load(2 * (os.cpu_count() or 1)):
@@ -238,17 +267,38 @@ class Matrix:
                 return False
         return True
 
+    def _fresh_process(self) -> bool:
+        """Return whether it passes where no other file of tests has been imported."""
+        file = self._failure.test.partition("::")[0]
+        with self._suite.laboratory(ring=self._failure.ring, file=file) as other:
+            failed = self._once(Cell.FRESH_PROCESS, (), 1, lab=other)
+            if not failed:
+                failed = any(self._once(Cell.FRESH_PROCESS, (), n, lab=other) for n in (2, 3))
+            self.executions += other.executions
+        return not failed
+
     def _hash_seeds(self) -> None:
-        known = self._failure.hash_seed
+        """Find out whether another hash seed makes a difference, each time the same one."""
+        known, usual = self._failure.hash_seed, self.evidence.state(Cell.ALONE) is State.ALWAYS
         for hash_seed in (11, 12, 13, 14) if known is None else (known, 11, 12, 13):
-            with self._suite.laboratory(hash_seed) as other:
-                self._once(Cell.HASH_SEED, (), 1, lab=other)
-                self.executions += other.executions
-            if self.evidence.state(Cell.HASH_SEED) not in {
-                State.SOMETIMES,
-                self.evidence.state(Cell.ALONE),
-            }:
+            first, *again = self._hashed(hash_seed, 2)
+            if first is not usual:
+                again += self._hashed(hash_seed, 3)
+            if any(one is not first for one in again):
+                # It flips with the same hash seed: that is chance, and says nothing about hashes.
+                del self._counts[Cell.HASH_SEED]
                 return
+            if first is not usual:
+                return
+
+    def _hashed(self, hash_seed: int, runs: int) -> list[bool]:
+        """Run the test in a new process with a hash seed; return how often it failed."""
+        with self._suite.laboratory(hash_seed, ring=self._failure.ring) as other:
+            failed = [
+                self._once(Cell.HASH_SEED, (), seed, lab=other) for seed in range(1, runs + 1)
+            ]
+            self.executions += other.executions
+        return failed
 
     def _fresh_golden(self, before: tuple[str, ...]) -> None:
         if self._lab.databases:
@@ -299,8 +349,9 @@ class Matrix:
         self._anomalies |= last.anomalies if last.failed else set()
         if last.failed and last.signature is not None and not self._signature.exception:
             self._signature = last.signature
-        if cell is Cell.PREDECESSORS and last.failed and not self.suspects:
-            self.suspects = tuple(one.test for one in ran[:-1] if one.changed)
+        shown = last.failed is not (self.evidence.state(Cell.ALONE) is State.ALWAYS)
+        if cell is Cell.PREDECESSORS and shown and not self.suspects:
+            self.suspects = suspects_of(ran, self._writers)
         rate = self._counts.get(cell, Rate(0, 0))
         self._counts[cell] = Rate(rate.failures + last.failed, rate.runs + 1)
         return last.failed
@@ -318,9 +369,13 @@ def diagnose(
     *,
     limit: float = 120.0,
     say: Callable[[str], None] = lambda _: None,
+    writers: Writers = nobody,
 ) -> Diagnosis:
-    """Return why a test fails, and after whom. Raises LaboratoryError."""
-    matrix = Matrix(suite, lab, failure, limit)
+    """Return why a test fails, and after whom. Raises LaboratoryError.
+
+    `writers` knows from earlier runs who wrote to a table: these are tried first as polluters.
+    """
+    matrix = Matrix(suite, lab, failure, limit, writers)
     evidence = matrix.fill()
     verdict = judge(evidence)
     signature = evidence.signature
@@ -328,7 +383,7 @@ def diagnose(
     runs = 0
     if matrix.effective and verdict.cause is not Cause.RANDOM:
         say(f"{failure.test}: looking among {len(matrix.effective)} tests before it")
-        hunt = Culprits(suite, lab, failure.test, verdict.role == "brittle", limit)
+        hunt = Culprits(suite, lab, failure, verdict.role == "brittle", limit)
         hunt.repeat = 1 if evidence.state(Cell.PREDECESSORS) is not State.SOMETIMES else MORE
         culprits, runs = hunt.find(matrix.effective, matrix.suspects)
         matrix.executions += hunt.executions
@@ -357,11 +412,12 @@ class Culprits:
     """Looks for the tests before which a victim passes, or a brittle test fails."""
 
     def __init__(
-        self, suite: Suite, lab: Laboratory, test: str, brittle: bool, limit: float
+        self, suite: Suite, lab: Laboratory, failure: Failure, brittle: bool, limit: float
     ) -> None:
         self._suite = suite
         self._lab = lab
-        self._test = test
+        self._test = failure.test
+        self._ring = failure.ring
         self._brittle = brittle
         self._limit = limit
         #: How often a list is tried before it counts as having no effect.
@@ -403,14 +459,16 @@ class Culprits:
     def _confirmed(self, group: tuple[str, ...]) -> bool:
         """Whether two new processes show the effect after the group, and none without it."""
         for _ in range(2):
-            with self._suite.laboratory(0) as lab:
+            with self._suite.laboratory(0, ring=self._ring) as lab:
                 for _ in range(_CONFIRMATIONS if self.repeat == 1 else 1):
                     if not self._effect(group, lab) or self._effect((), lab):
                         return False
         return True
 
 
-def first_failing(lab: Laboratory, test: str, known: Failure | None) -> Failure:
+def first_failing(
+    lab: Laboratory, test: str, known: Failure | None, writers: Writers = nobody
+) -> Failure:
     """Return a list of predecessors after which a test fails, as far as one is found.
 
     What is known of its last failure is tried first, then the order of collection, then all other
@@ -425,12 +483,14 @@ def first_failing(lab: Laboratory, test: str, known: Failure | None) -> Failure:
     lists += [tests[:here], others, others[::-1]]
     for before in dict.fromkeys(lists):
         order = Order(tests=(*before, test), seed=1)
-        last = ended(lab.run(order), order)
+        ran = lab.run(order)
+        last = ended(ran, order)
         if before and last is not None and last.failed:
             return Failure(
                 test=test,
                 predecessors=before,
                 signature=last.signature or Signature(""),
                 seed=None if known is None else known.seed,
+                suspects=suspects_of(ran, writers),
             )
     return known or Failure(test=test)

@@ -30,8 +30,10 @@ from snapfarm.flakes.matrix import Trait
 from snapfarm.flakes.signature import CRASH, Signature
 from snapfarm_worker.anomaly import AnomalyKind
 
-#: Names the descriptors of a laboratory: orders to it, answers from it.
+#: Names the descriptors of a laboratory: orders to it, answers from it; and wishes.
 VARIABLE = "FARM_LABORATORY"
+#: Names the only file with tests that a laboratory collects; empty for all.
+FILE = "FARM_LABORATORY_FILE"
 #: Seconds that a laboratory may take to collect.
 START_LIMIT = 300.0
 #: Seconds beyond an experiment's own limit until its laboratory is taken for lost.
@@ -72,15 +74,25 @@ class Begun(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A test has ended. `changed` names state of the process that it left different."""
+    """A test has ended. Tables are named as database.table."""
 
     test: str
     outcome: str
     seconds: float = 0.0
     signature: Signature | None = None
     traits: frozenset[Trait] = frozenset()
+    #: Names of state that it left different: of the process, "database …" and "table …".
     changed: tuple[str, ...] = ()
     anomalies: frozenset[AnomalyKind] = frozenset()
+    #: Databases that it has changed, reset or not.
+    written: tuple[str, ...] = ()
+    #: Tables that it wrote to, and read, as far as sensors have seen.
+    tables: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    #: Where it failed: tables that were not as in the state to which tests are reset.
+    differing: tuple[str, ...] = ()
+    #: Digests of the databases that it had, and of the layers on which they stood.
+    golden: Mapping[str, str] = {}
 
     @property
     def failed(self) -> bool:
@@ -117,10 +129,15 @@ class Laboratory:
         hash_seed: int | None = None,
         environment: Mapping[str, str] | None = None,
         terminal: bool = False,
+        keep_seeds: bool = False,
+        options: Sequence[str] = (),
+        file: str | None = None,
     ) -> None:
-        """Start it. `arguments` are pytest's, `directory` is where it was called.
+        """Start it. `arguments` are pytest's, `directory` is where it was called; `options` more.
 
-        With `terminal`, tests have this process's terminal, for a debugger.
+        With `terminal`, tests have this process's terminal, for a debugger. With `keep_seeds`,
+        pytest-randomly goes on seeding tests as it does in any run. With a `file`, relative to
+        pytest's root, no other one with tests is collected.
         """
         orders, our_orders = os.pipe()
         our_answers, answers = os.pipe()
@@ -129,12 +146,19 @@ class Laboratory:
         self._log = Path(self._scratch.name, "output")
         env = {**(os.environ if environment is None else environment)}
         env.pop("PYTEST_CURRENT_TEST", None)
-        env[VARIABLE] = f"{orders},{answers}{',debug' if terminal else ''}"
+        wishes = f"{',debug' if terminal else ''}{',seeds' if keep_seeds else ''}"
+        env[VARIABLE] = f"{orders},{answers}{wishes}"
+        env[FILE] = file or ""
         if hash_seed is not None:
             env["PYTHONHASHSEED"] = str(hash_seed)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *_arguments(arguments, self._scratch.name)],
+                [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    *_arguments(arguments, options, self._scratch.name),
+                ],
                 cwd=directory,
                 env=env,
                 stdin=None if terminal else subprocess.DEVNULL,
@@ -149,6 +173,8 @@ class Laboratory:
         self._collected: Collected | None = None
         #: How many tests it has run.
         self.executions = 0
+        #: What the last experiment has run, also if it did not come to its end.
+        self.ran: list[Ran] = []
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +212,7 @@ class Laboratory:
         except BrokenPipeError:
             raise self._failed("ended") from None
         deadline = None if order.debug else time.monotonic() + order.limit + _GRACE
-        ran: list[Ran] = []
+        ran = self.ran = []
         running = ""
         while True:
             match self._next(deadline):
@@ -196,7 +222,8 @@ class Laboratory:
                     ran.append(one)
                     running = ""
                 case Ended(status=status, late=late):
-                    if running:
+                    # Who is abandoned is killed in the midst of a test, which says nothing of it.
+                    if running and self._orders != -1:
                         ran.append(_died(running, status, late))
                     self.executions += len(ran)
                     return ran
@@ -242,15 +269,19 @@ class Laboratory:
         return LaboratoryError(f"a laboratory {what}; its output:\n{output or '(none)'}")
 
 
-def _arguments(given: Sequence[str], scratch: str) -> list[str]:
+def divided(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return pytest's arguments before and from "--" on: more options belong in between."""
+    index = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:index], arguments[index:]
+
+
+def _arguments(given: Sequence[str], options: Sequence[str], scratch: str) -> list[str]:
     """Return pytest's arguments: no farm, our plugin, and no cache that others read."""
-    before, rest = list(given), []
-    if "--" in before:
-        index = before.index("--")
-        before, rest = before[:index], before[index:]
+    before, rest = divided(given)
     return [
         *("-p", "snapfarm", "-p", "snapfarm.flakes.lab"),
         *before,
+        *options,
         *("--farm=0", "-o", f"cache_dir={scratch}/cache"),
         *rest,
     ]

@@ -5,7 +5,8 @@ loses what it has not written and damages nothing. Ids are unique in the world: 
 an attempt's is its run's with a number. Merging is therefore inserting what is not there.
 
 What ran before an attempt on its worker is not stored with it: it is what has the same run and
-worker, and a lower position.
+worker, and a lower position. The attempts of a run are found by their ids, which all begin with its
+own: an index for that would cost each test as much as its row.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from snapfarm_worker.texts import readable
 
 #: Marks the file as ours: "farm" as a number.
 APPLICATION_ID = 0x6661726D
-#: Version of the tables. 1  first version
-VERSION = 1
+#: Version of the tables.
+#: 1  first version
+#: 2  tables written by an attempt; no index of runs
+VERSION = 2
 #: Name of the file in the folder of the farm's cache.
 FILE_NAME = "history.sqlite"
 #: Seconds to wait for another writer: at the end of a run, and while tests run.
@@ -68,11 +71,16 @@ CREATE TABLE IF NOT EXISTS attempt (
     frame TEXT NOT NULL DEFAULT '',
     anomalies TEXT NOT NULL DEFAULT '',  -- kinds, separated by spaces
     written TEXT NOT NULL DEFAULT '',    -- databases that it has changed
-    seed TEXT NOT NULL DEFAULT ''        -- of an experiment
+    seed TEXT NOT NULL DEFAULT '',       -- of an experiment
+    tables TEXT NOT NULL DEFAULT ''      -- database.table that it wrote to, one a line
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempt_of_test ON attempt (test, ended);
-CREATE INDEX IF NOT EXISTS attempt_of_run ON attempt (run, worker, position);
 """
+#: From each version to the next.
+_UPGRADES = {
+    1: "ALTER TABLE attempt ADD COLUMN tables TEXT NOT NULL DEFAULT ''; "
+    "DROP INDEX IF EXISTS attempt_of_run;",
+}
 
 
 class HistoryError(UserError):
@@ -104,6 +112,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a test. Field names are those of the table."""
 
+    #: The run's, "-" and a number.
     id: str
     run: str
     test: str
@@ -119,6 +128,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     anomalies: str = ""
     written: str = ""
     seed: str = ""
+    tables: str = ""
 
     @property
     def signature(self) -> Signature:
@@ -184,6 +194,8 @@ class History:
                     f"{self.path}: is of a newer snapfarm (format {version}, this one knows "
                     f"{VERSION}): update snapfarm, or set cache_dir to another folder"
                 )
+            elif version < VERSION:
+                self._upgrade()
             # A process that is killed loses nothing that was committed, with OFF as with FULL: they
             # differ where the machine itself goes down. A run does not wait for a disk for that.
             self._conn.execute("PRAGMA synchronous = OFF")
@@ -203,6 +215,15 @@ class History:
             f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {APPLICATION_ID}; "
             f"PRAGMA user_version = {VERSION}; COMMIT;"
         )
+
+    def _upgrade(self) -> None:
+        """Bring the tables of an older version to this one, as one transaction."""
+        with self._transaction():
+            # Another process may have been quicker.
+            for version in range(self._pragma("user_version"), VERSION):
+                for statement in _UPGRADES[version].split(";"):
+                    self._conn.execute(statement)
+            self._conn.execute(f"PRAGMA user_version = {VERSION}")
 
     def _pragma(self, name: str) -> int:
         found: tuple[int] = self._conn.execute(f"PRAGMA {name}").fetchone()
@@ -226,8 +247,16 @@ class History:
 
     def add(self, attempts: Sequence[Attempt]) -> None:
         """Store attempts in one transaction; those that are there stay as they are."""
-        with self._told(), self._transaction():
-            self._conn.executemany(_insert(Attempt, "attempt", "IGNORE"), map(_row, attempts))
+        with self._told():
+            try:
+                self._add(map(msgspec.structs.astuple, attempts))
+            except UnicodeEncodeError:
+                # Of a text that is none, SQLite takes nothing; to look for one first costs more.
+                self._add(map(_row, attempts))
+
+    def _add(self, rows: Iterable[tuple[object, ...]]) -> None:
+        with self._transaction():
+            self._conn.executemany(_INSERT_ATTEMPT, rows)
 
     def merge(self, other: Path) -> tuple[int, int]:
         """Take over what another file has; return how many runs and attempts were new."""
@@ -241,7 +270,7 @@ class History:
                 "UPDATE run SET finished = ?, exit_status = ? WHERE id = ? AND finished IS NULL",
                 [(run.finished, run.exit_status, run.id) for run in runs],
             )
-            self._conn.executemany(_insert(Attempt, "attempt", "IGNORE"), map(_row, attempts))
+            self._conn.executemany(_INSERT_ATTEMPT, map(_row, attempts))
             after = self._counts()
         return after[0] - before[0], after[1] - before[1]
 
@@ -264,7 +293,7 @@ class History:
                         )
                     }
                 for run in doomed:
-                    self._conn.execute("DELETE FROM attempt WHERE run = ?", (run,))
+                    self._conn.execute(f"DELETE FROM attempt WHERE {_OF_RUN}", _run_keys(run))
                     self._conn.execute("DELETE FROM run WHERE id = ?", (run,))
             if doomed:
                 self._conn.execute("VACUUM")
@@ -298,11 +327,14 @@ class History:
     def attempts(self, *, test: str | None = None, run: str | None = None) -> Iterator[Attempt]:
         """Yield attempts in the order in which they ended, of one test or one run if given."""
         names = ", ".join(Attempt.__struct_fields__)
-        where, values = [], []
-        for column, value in (("test", test), ("run", run)):
-            if value is not None:
-                where.append(f"{column} = ?")
-                values.append(value)
+        where: list[str] = []
+        values: list[str] = []
+        if test is not None:
+            where.append("test = ?")
+            values.append(test)
+        if run is not None:
+            where.append(_OF_RUN)
+            values += _run_keys(run)
         condition = f" WHERE {' AND '.join(where)}" if where else ""
         query = f"SELECT {names} FROM attempt{condition} ORDER BY ended, position, id"
         with self._told():
@@ -313,11 +345,33 @@ class History:
         """Return what ran before an attempt on its worker, in order."""
         with self._told():
             rows = self._conn.execute(
-                "SELECT test FROM attempt WHERE run = ? AND worker = ? AND position < ? "
+                f"SELECT test FROM attempt WHERE {_OF_RUN} AND worker = ? AND position < ? "
                 "ORDER BY position",
-                (attempt.run, attempt.worker, attempt.position),
+                (*_run_keys(attempt.run), attempt.worker, attempt.position),
             ).fetchall()
         return tuple(str(row[0]) for row in rows)
+
+    def writers(self, tables: Iterable[str]) -> frozenset[str]:
+        """Return the tests of which any attempt wrote to one of these, named as database.table."""
+        wanted = frozenset(tables)
+        if not wanted:
+            return frozenset()
+        with self._told():
+            rows = self._conn.execute(
+                "SELECT DISTINCT test, tables FROM attempt WHERE tables != ''"
+            ).fetchall()
+        return frozenset(
+            str(test) for test, names in rows if not wanted.isdisjoint(names.split("\n"))
+        )
+
+    def rates(self) -> dict[str, Rate]:
+        """Return by test how often it failed, skips apart."""
+        with self._told():
+            rows = self._conn.execute(
+                "SELECT test, sum(outcome = 'failed'), count(*) FROM attempt "
+                "WHERE outcome != 'skipped' GROUP BY test"
+            ).fetchall()
+        return {str(test): Rate(failures, runs) for test, failures, runs in rows}
 
     def tests(self) -> list[TestLine]:
         """Return a line for each test that has failed, the one that flaked most often first."""
@@ -386,6 +440,16 @@ def _insert(kind: type[msgspec.Struct], table: str, otherwise: str) -> str:
     names = kind.__struct_fields__
     places = ", ".join("?" * len(names))
     return f"INSERT OR {otherwise} INTO {table} ({', '.join(names)}) VALUES ({places})"
+
+
+_INSERT_ATTEMPT = _insert(Attempt, "attempt", "IGNORE")
+#: What holds for the attempts of one run, with the values of `_run_keys`.
+_OF_RUN = "id > ? AND id < ?"
+
+
+def _run_keys(run: str) -> tuple[str, str]:
+    # "." is what follows "-".
+    return f"{run}-", f"{run}."
 
 
 def _row(one: msgspec.Struct) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ A history that can't be written is a warning, and never more.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -24,8 +25,10 @@ from snapfarm.flakes import history, signature
 from snapfarm.flakes.history import Attempt, History, HistoryError, Run
 from snapfarm_worker import wire
 
-#: Seconds between two transactions while tests run.
-_INTERVAL = 0.05
+#: Seconds between two transactions while tests run: at least, and at most,
+_INTERVAL, _LONGEST_INTERVAL = 0.1, 0.25
+#: and in between so many times what the last one took.
+_REST = 100
 #: Seconds that git may take at the end of a run, if it has not answered by then.
 _GIT_LIMIT = 2.0
 
@@ -34,41 +37,42 @@ class Commit:
     """What git says of the project; asked beside the run, since it may take its time."""
 
     def __init__(self, root: Path) -> None:
-        self._processes: list[subprocess.Popen[str]] = []
-        commands = (
-            ("rev-parse", "HEAD", "--abbrev-ref", "HEAD"),
-            ("status", "--porcelain", "--untracked-files=no"),
-        )
-        for command in commands:
-            try:
-                self._processes.append(
-                    subprocess.Popen(
-                        ["git", "--no-optional-locks", "-C", str(root), *command],
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.DEVNULL,
-                        text=True,
-                        errors="replace",
-                    )
-                )
-            except OSError:
-                return
+        self._process: subprocess.Popen[str] | None = None
+        command = ("status", "--porcelain=v2", "--branch", "--untracked-files=no")
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(
+                ["git", "--no-optional-locks", "-C", str(root), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+            )
 
     def read(self) -> tuple[str, str, int | None]:
         """Return commit, branch, and whether the tree is dirty (None: not known)."""
-        answers = []
-        for process in self._processes:
-            try:
-                output, _ = process.communicate(timeout=_GIT_LIMIT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                output, _ = process.communicate()
-            answers.append(output if process.returncode == 0 else None)
-        self._processes.clear()
-        if len(answers) != 2 or answers[0] is None:
+        process, self._process = self._process, None
+        if process is None:
             return "", "", None
-        commit, _, branch = answers[0].strip().partition("\n")
-        return commit, branch, None if answers[1] is None else int(bool(answers[1].strip()))
+        try:
+            output, _ = process.communicate(timeout=_GIT_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return "", "", None
+        if process.returncode:
+            return "", "", None
+        lines = output.splitlines()
+        told = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# branch."))
+        # In brackets is what git says of a commit or branch that is none.
+        commit, branch = (
+            "" if text.startswith("(") else text
+            for text in (told.get("branch.oid", "("), told.get("branch.head", "("))
+        )
+        return commit, branch, int(any(not line.startswith("#") for line in lines))
+
+
+_NOTHING = signature.Signature("")
 
 
 class _Going(msgspec.Struct):
@@ -84,11 +88,13 @@ class _Going(msgspec.Struct):
     def take(self, report: pytest.TestReport) -> None:
         """Take one of its reports."""
         self.seconds += report.duration
+        if report.outcome == "passed":
+            return
         # "rerun" is what a plugin calls a failure that is followed by another attempt.
-        if report.outcome not in {"passed", "skipped"}:
+        if report.outcome != "skipped":
             self.outcome = "failed"
             self.failed = self.failed or report
-        elif report.skipped and self.outcome == "passed":
+        elif self.outcome == "passed":
             self.outcome = "skipped"
 
 
@@ -112,15 +118,17 @@ class AttemptKeeper:
         self._commit: Commit | None = None
         self._attempts: list[Attempt] = []
         #: Attempts that have ended, and are not among those yet.
-        self._waiting: list[tuple[str, _Going, str, str]] = []
+        self._waiting: list[tuple[str, _Going, str, str, str]] = []
         self._written = 0
-        self._last_write = 0.0
+        #: On the clock `monotonic`.
+        self._next_write = 0.0
         #: Attempts of items that have not ended.
         self._open: dict[str, list[_Going]] = {}
         self._anomalies: dict[str, str] = {}
         self._changed: dict[str, str] = {}
+        self._tables: dict[str, str] = {}
         self._positions: Counter[str] = Counter()
-        self._tries: Counter[str] = Counter()
+        self._tries: dict[str, int] = {}
 
     @property
     def pending(self) -> bool:
@@ -137,10 +145,15 @@ class AttemptKeeper:
         written = [reset.database for reset in message.resets if reset.tier != "clean"]
         if written:
             self._changed[nodeid] = " ".join(dict.fromkeys(written))
+        if message.written:
+            self._tables[nodeid] = "\n".join(message.written)
 
     def reported(self, report: pytest.TestReport) -> None:
         """Take a report, as it came from its worker; it may be changed afterwards."""
-        seen = self._open.setdefault(report.nodeid, [])
+        nodeid = report.nodeid
+        seen = self._open.get(nodeid)
+        if seen is None:
+            seen = self._open[nodeid] = []
         if not seen or report.when == "setup":
             # A plugin may run an item several times.
             seen.append(_Going(str(vars(report).get("worker_id", "master"))))
@@ -150,9 +163,10 @@ class AttemptKeeper:
         """Make attempts of an item's reports."""
         anomalies = self._anomalies.pop(nodeid, "")
         changed = self._changed.pop(nodeid, "")
-        for one in self._open.pop(nodeid, []):
+        tables = self._tables.pop(nodeid, "")
+        for one in self._open.pop(nodeid, ()):
             one.ended = time.time()
-            self._waiting.append((nodeid, one, anomalies, changed))
+            self._waiting.append((nodeid, one, anomalies, changed, tables))
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -163,17 +177,17 @@ class AttemptKeeper:
         self._waiting.clear()
         return self._attempts
 
-    def _add(self, nodeid: str, one: _Going, anomalies: str, changed: str) -> None:
-        worker, found = one.worker, signature.Signature("")
+    def _add(self, nodeid: str, one: _Going, anomalies: str, changed: str, tables: str) -> None:
+        worker, found = one.worker, _NOTHING
         if one.failed is not None:
             found = signature.of_report(one.failed, self._root)
-        self._tries[nodeid] += 1
+        attempt = self._tries[nodeid] = self._tries.get(nodeid, 0) + 1
         self._attempts.append(
             Attempt(
                 id=f"{self.run.id}-{len(self._attempts)}",
                 run=self.run.id,
                 test=nodeid,
-                attempt=self._tries[nodeid],
+                attempt=attempt,
                 worker=worker,
                 position=self._positions[worker],
                 ended=one.ended,
@@ -184,6 +198,7 @@ class AttemptKeeper:
                 frame=found.frame,
                 anomalies=anomalies,
                 written=changed,
+                tables=tables,
             )
         )
         self._positions[worker] += 1
@@ -208,10 +223,13 @@ class AttemptKeeper:
     def write(self, *, now: bool = False) -> None:
         """Write what has ended since the last time, if it is due."""
         moment = time.monotonic()
-        if not self.pending or (not now and moment - self._last_write < _INTERVAL):
+        if not self.pending or (not now and moment < self._next_write):
             return
-        self._last_write = moment
         self._attempt(lambda kept: kept.add(self.attempts[self._written :]))
+        done = time.monotonic()
+        # Larger batches cost less for each of their rows, so where much ends writing has to wait.
+        rest = max(_INTERVAL, min(_LONGEST_INTERVAL, _REST * (done - moment)))
+        self._next_write = done + rest
 
     def begin(self, golden: dict[str, str], ring: str) -> None:
         """Store the run, and begin to ask git about it."""

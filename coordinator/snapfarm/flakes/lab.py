@@ -16,13 +16,15 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex, cast
 
 import pytest
 
 from snapfarm.flakes import signature
 from snapfarm.flakes.experiment import (
+    FILE,
     VARIABLE,
     Begun,
     Collected,
@@ -32,6 +34,7 @@ from snapfarm.flakes.experiment import (
     decode_order,
     encode,
 )
+from snapfarm.flakes.lab_databases import LabDatabases, Touched
 from snapfarm.flakes.matrix import Trait
 from snapfarm.flakes.residue import Residue
 from snapfarm_worker.fixtures import DatabasePlugin
@@ -48,6 +51,8 @@ _NEUTRAL: dict[str, object] = {
     "looponfail": False, "reruns": 0, "flake_finder_enable": False, "flake_runs": 0,
     "randomly_reorganize": False, "randomly_reset_seed": False, "no_cov": True, "htmlpath": None,
 }  # fmt: skip
+#: What a laboratory may be asked to leave as it is.
+_WISHES = {"debug": "usepdb", "seeds": "randomly_reset_seed"}
 
 
 class Watch:
@@ -148,14 +153,20 @@ class Lab:
         self._watch = _watch
         self._chance = Chance(self._watch)
         self._reports: list[pytest.TestReport] = []
+        self._looked: LabDatabases | None = None
+        #: Tables that were not as they should be when the present test failed.
+        self._differing: tuple[str, ...] = ()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Fork for each order until there are no more."""
         keys = unique_keys(item.nodeid for item in session.items)
         items = dict(zip(keys, session.items, strict=True))
-        databases = self._databases(session.config)
-        self._tell(Collected(tuple(items), () if databases is None else databases.databases.names))
+        plugin = session.config.pluginmanager.get_plugin("farm-databases")
+        names = plugin.databases.names if isinstance(plugin, DatabasePlugin) else ()
+        if isinstance(plugin, DatabasePlugin):
+            self._looked = LabDatabases(plugin)
+        self._tell(Collected(tuple(items), names))
         gc.collect()
         gc.freeze()
         while (order := self._next()) is not None:
@@ -172,6 +183,14 @@ class Lab:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep a report until its test has ended."""
         self._reports.append(report)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Look at the databases when a test has failed, before they are reset."""
+        report = yield
+        if report.failed and self._looked is not None and not self._differing:
+            self._differing = tuple(self._looked.differing())
+        return report
 
     # ------------------------------------------------------------ the copy
 
@@ -194,7 +213,6 @@ class Lab:
         if order.switch is not None:
             sys.setswitchinterval(order.switch)
         self._chance.install()
-        plugin = self._databases(session.config)
         local = session.config.pluginmanager.get_plugin("farm-local")
         if local is not None:
             local.pytest_runtestloop(session)
@@ -205,11 +223,10 @@ class Lab:
             if following is item:
                 # As its own successor it would keep its own fixtures: only those around it stay.
                 following = cast("pytest.Item | None", item.parent)
-            if order.fresh_golden and plugin is not None:
-                for name in plugin.databases.names:
-                    plugin.databases.get(name).reset()
+            if order.fresh_golden and self._looked is not None:
+                self._looked.reset()
             self._tell(Begun(test))
-            self._tell(self._one(test, item, following, order, residue, plugin))
+            self._tell(self._one(test, item, following, order, residue))
         return 0
 
     def _one(
@@ -219,9 +236,9 @@ class Lab:
         following: pytest.Item | None,
         order: Order,
         residue: Residue,
-        plugin: DatabasePlugin | None,
     ) -> Ran:
         self._reports.clear()
+        self._differing = ()
         before = residue.taken()
         self._chance.begin(order.seed, test)
         began = time.monotonic()
@@ -229,14 +246,8 @@ class Lab:
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         traits = self._watch.end()
         seconds = time.monotonic() - began
-        changed = list(residue.compared(before))
-        kinds = frozenset(
-            anomaly.kind for anomaly in (plugin.take_anomalies(item.nodeid) if plugin else ())
-        )
-        if plugin is not None:
-            resets = plugin.take(item.nodeid)[1]
-            changed += [f"database {one.database}" for one in resets if one.tier != "clean"]
-            changed += [f"database {name}" for name in _dirty(plugin)]
+        changed = tuple(residue.compared(before))
+        touched = Touched() if self._looked is None else self._looked.ended(item.nodeid)
         failed = next((report for report in self._reports if report.failed), None)
         skipped = any(report.skipped for report in self._reports)
         return Ran(
@@ -247,13 +258,14 @@ class Lab:
                 None if failed is None else signature.of_report(failed, item.config.rootpath)
             ),
             traits=traits,
-            changed=tuple(dict.fromkeys(changed)),
-            anomalies=kinds,
+            changed=(*changed, *touched.left),
+            anomalies=touched.anomalies,
+            written=touched.written,
+            tables=touched.tables,
+            reads=touched.reads,
+            differing=self._differing,
+            golden=touched.golden,
         )
-
-    def _databases(self, config: pytest.Config) -> DatabasePlugin | None:
-        plugin = config.pluginmanager.get_plugin("farm-databases")
-        return plugin if isinstance(plugin, DatabasePlugin) else None
 
     # ------------------------------------------------------------ the process that stays
 
@@ -295,11 +307,19 @@ class Lab:
             data = data[os.write(self._answers, data) :]
 
 
-def _dirty(plugin: DatabasePlugin) -> Iterator[str]:
-    for name in plugin.databases.names:
-        with contextlib.suppress(Exception):
-            if plugin.databases.get(name).is_dirty():
-                yield name
+class _OneFile:
+    """Has nothing collected but one file, and what pytest imports on the way to it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Leave out all other files."""
+        named = collection_path.name in {"conftest.py", "__init__.py"}
+        if named or collection_path.is_dir() or collection_path == self._file:
+            return None
+        return True
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -311,7 +331,8 @@ def pytest_load_initial_conftests() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Switch off what would change the order, write results, or distribute."""
-    kept = {"usepdb"} if os.environ.get(VARIABLE, "").endswith(",debug") else set()
+    wishes = os.environ.get(VARIABLE, "").split(",")
+    kept = {option for wish, option in _WISHES.items() if wish in wishes}
     vars(config.option).update(
         {
             name: value
@@ -323,9 +344,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take the descriptors that the laboratory was started with."""
-    orders, _, answers = os.environ.pop(VARIABLE, "").removesuffix(",debug").partition(",")
-    if not answers:
+    given = os.environ.pop(VARIABLE, "").split(",")
+    if len(given) < 2:
         raise pytest.UsageError("snapfarm.flakes.lab is for experiments of the farm only")
+    orders, answers = given[:2]
+    if file := os.environ.pop(FILE, ""):
+        config.pluginmanager.register(_OneFile(config.rootpath / file), "farm-lab-file")
     for descriptor in (orders, answers):
         os.set_inheritable(int(descriptor), False)
     config.pluginmanager.register(Lab(int(orders), int(answers)), "farm-lab")

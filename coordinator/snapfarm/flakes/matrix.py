@@ -18,8 +18,8 @@ class Cell(enum.StrEnum):
 
     #: By itself in a copy of a process that has collected, each time with another seed.
     ALONE = "alone"
-    #: In a process that was started for it.
-    FRESH_PROCESS = "fresh process"
+    #: Where alone it always fails: in a new process that has imported no other file of tests.
+    FRESH_PROCESS = "in a new process with its file only"
     #: Once more in the process in which it has just run alone.
     AGAIN = "again in the same process"
     #: After the tests that ran before it when it failed.

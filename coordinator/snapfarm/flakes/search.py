@@ -53,7 +53,8 @@ def find(tests: Sequence[str], predicate: Predicate, suspects: Sequence[str] = (
     """Return tests that have the effect together, none of which can be left out.
 
     `suspects` are tried first, as a group: one run that may save most of the others. One culprit
-    among n tests takes at most log2(n) + 3 runs, two that need each other 2 log2(n) + 4.
+    among n tests takes at most log2(n) + 3 runs, two that need each other 2 log2(n) + 4, innocent
+    suspects included.
     """
     asked = _Counted(predicate)
     rest = list(tests)
@@ -76,13 +77,23 @@ def _after(asked: _Counted, before: tuple[str, ...], end: Sequence[str]) -> bool
 
 
 def _shortest_end(tests: Sequence[str], effect: Callable[[Sequence[str]], bool]) -> int:
-    """Return where the shortest end with the effect begins; all of `tests` have it."""
+    """Return where the shortest end with the effect begins; all of `tests` have it.
+
+    Of a number that is no power of two, some places take a question more than others. These are the
+    last ones: where the first test of the end is late, not much is left to be searched behind it.
+    """
     low, high = 0, len(tests) - 1
     # The end from `low` has the effect, the one from `high + 1` has it not.
     while low < high:
-        middle = (low + high + 1) // 2
+        middle = high + 1 - _larger_half(high + 1 - low)
         if effect(tests[middle:]):
             low = middle
         else:
             high = middle - 1
     return low
+
+
+def _larger_half(count: int) -> int:
+    """Return how many of two or more places stand in the half that is filled up first."""
+    power = 1 << ((count - 1).bit_length() - 1)
+    return min(power, count - power // 2)

@@ -14,7 +14,8 @@ that holds names the cause.
     on a fresh golden not                                     database-residue
  8  alone never, after others it does                         order-dependent (victim)
  9  alone always, after others it does not                    order-dependent (brittle)
-10  alone always and again not, or the reverse                process-state
+10  alone always and again not, or the reverse; or not
+    where no other file was imported                          process-state
 11  time zones flip it                                        time
 12  hash seeds flip it                                        random
 13  frequent thread switches bring it about, or it flips
@@ -72,8 +73,9 @@ ADVICE: dict[Cause, str] = {
         "rows"
     ),
     Cause.PROCESS_STATE: (
-        "what the test leaves in the process changes its own next run: look for caches, "
-        "singletons, counters of classes and modules, and clear them in a fixture"
+        "what is left in the process changes the test's next run: look for caches, singletons, "
+        "counters of classes and modules, and clear them in a fixture; and for what other files of "
+        "tests do when they are imported"
     ),
     Cause.LOCK_CONTENTION: (
         "shorten transactions, close what holds one open, raise timeout=, or use ring = 'memdb'"
@@ -142,8 +144,9 @@ def _cause(seen: Evidence) -> tuple[Cause, Cell | None, str]:
         return Cause.PROCESS_STATE, Cell.AGAIN, ""
     if alone is State.ALWAYS and seen.cures(Cell.PREDECESSORS):
         return Cause.ORDER_DEPENDENT, Cell.PREDECESSORS, "brittle"
-    if alone is State.ALWAYS and seen.cures(Cell.AGAIN):
-        return Cause.PROCESS_STATE, Cell.AGAIN, ""
+    for cell in (Cell.AGAIN, Cell.FRESH_PROCESS):
+        if alone is State.ALWAYS and seen.cures(cell):
+            return Cause.PROCESS_STATE, cell, ""
     return *_unprovoked(seen, alone), ""
 
 

@@ -7,21 +7,24 @@ which all tests run in one order; where a test ends the process, the rest runs i
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from snapfarm.flakes.circumstances import Circumstances
 from snapfarm.flakes.diagnosis import FREQUENT, TIME_ZONES, Diagnosis, Failure, Suite, diagnose
 from snapfarm.flakes.experiment import Laboratory, LaboratoryError, Order, Ran, load
+from snapfarm.flakes.farm_rounds import run_on_farm
 from snapfarm.flakes.orders import orders
 from snapfarm.flakes.rates import Rate
 from snapfarm.flakes.signature import Signature
+from snapfarm.flakes.suspects import suspects_of
 
 #: Rounds after which a laboratory is replaced by one with another hash seed.
 _REFRESH = 7
@@ -38,16 +41,30 @@ class Conditions(msgspec.Struct, frozen=True):
     twice: bool = False
     #: Whether each test has a process of its own.
     alone: bool = False
+    #: A kind of rings that is not the configured one.
+    ring: str | None = None
+    #: So many workers of a farm at once; 0 for a laboratory.
+    farm: int = 0
 
     @property
     def plain(self) -> bool:
         """Whether only the order and the seed differ from an ordinary run."""
-        return not (self.timezone or self.switch or self.busy)
+        return not (self.timezone or self.switch or self.busy or self.ring or self.farm)
 
 
-def conditions(number: int) -> Conditions:
+def asked_for(rings: Sequence[str], farms: Sequence[int]) -> list[Conditions]:
+    """Return the conditions that a hunt has on demand only."""
+    return [
+        *(Conditions(f"ring {ring}", ring=ring) for ring in rings),
+        *(Conditions(f"farm of {workers}", farm=workers) for workers in farms),
+    ]
+
+
+def conditions(number: int, wanted: Sequence[Conditions] = ()) -> Conditions:
     """Return the conditions of a round, counted from 0; those that cost more come more rarely."""
     match number % 10:
+        case 4 | 7 if wanted:
+            return wanted[(number // 10 * 2 + (number % 10 == 7)) % len(wanted)]
         case 2 if number < 10:
             return Conditions("alone", alone=True)
         case 3 if number < 10:
@@ -72,11 +89,20 @@ class Seen(msgspec.Struct, kw_only=True):
     first: Failure | None = None
     plain: bool = False
     round: int = 0
+    #: How often it failed under which conditions.
+    conditions: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
     def rate(self) -> Rate:
         """How often it failed."""
         return Rate(self.failures, self.runs)
+
+    @property
+    def only_under(self) -> str:
+        """The conditions under which alone it failed; "" if usual ones are among them."""
+        if len(self.conditions) != 1 or self.plain:
+            return ""
+        return next(iter(self.conditions))
 
     @property
     def flaky(self) -> bool:
@@ -93,11 +119,27 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     hash_seed: int
     seconds: float
     processes: tuple[tuple[Ran, ...], ...]
+    #: Whether it came to its end.
+    whole: bool = True
 
     @property
     def executions(self) -> int:
         """How many tests were run."""
         return sum(map(len, self.processes))
+
+    @property
+    def circumstances(self) -> Circumstances:
+        """What has to be chosen again for the same to happen."""
+        under = self.conditions
+        if under.farm:
+            return Circumstances()
+        return Circumstances(
+            seed=self.seed,
+            hash_seed=self.hash_seed,
+            timezone=under.timezone,
+            switch=under.switch,
+            ring=under.ring,
+        )
 
 
 class Sightings:
@@ -107,12 +149,10 @@ class Sightings:
         self.tests: dict[str, Seen] = {}
         self.rounds = 0
         self.executions = 0
-        #: Which conditions have shown failures.
-        self.by_conditions: Counter[str] = Counter()
 
     def add(self, found: Round) -> list[str]:
         """Take a round; return the tests that it was the first to see fail."""
-        self.rounds += 1
+        self.rounds += found.whole
         self.executions += found.executions
         new = []
         for process in found.processes:
@@ -122,26 +162,29 @@ class Sightings:
                     continue
                 seen.runs += 1
                 if ran.failed:
-                    self.by_conditions[found.conditions.name] += 1
+                    name = found.conditions.name
+                    seen.conditions[name] = seen.conditions.get(name, 0) + 1
                     if not seen.failures:
                         new.append(ran.test)
                         seen.round = found.number
                     seen.failures += 1
-                    self._keep(seen, found, process[:index], ran)
+                    self._keep(seen, found, process[: index + 1])
         return new
 
-    def _keep(self, seen: Seen, found: Round, before: tuple[Ran, ...], ran: Ran) -> None:
+    def _keep(self, seen: Seen, found: Round, process: tuple[Ran, ...]) -> None:
         plain = found.conditions.plain
         if seen.first is not None and (seen.plain or not plain):
             return
         seen.plain = plain
+        *before, ran = process
         seen.first = Failure(
             test=ran.test,
             predecessors=tuple(one.test for one in before),
-            seed=found.seed,
-            hash_seed=found.hash_seed,
+            seed=None if found.conditions.farm else found.seed,
+            hash_seed=None if found.conditions.farm else found.hash_seed,
+            ring=found.conditions.ring,
             signature=ran.signature or Signature(""),
-            suspects=tuple(dict.fromkeys(one.test for one in before if one.changed)),
+            suspects=suspects_of(process),
         )
 
     @property
@@ -161,10 +204,14 @@ class Hunt:
         workers: int,
         seed: int = 1,
         first: Sequence[str] = (),
+        rings: Sequence[str] = (),
+        farms: Sequence[int] = (),
         limit: float = 600.0,
         told: Callable[[Round, list[str]], None] = lambda *_: None,
     ) -> None:
         """`first` are tests whose places shall come first: new ones, and changed ones.
+
+        With `rings`, and `farms` of so many workers, some rounds run too.
 
         `told` is called for each round, in this thread, with the tests that it was the first to
         see fail.
@@ -173,6 +220,7 @@ class Hunt:
         self._workers = workers
         self._seed = seed
         self._first = first
+        self._wanted = asked_for(rings, farms)
         self._limit = limit
         self._told = told
         self.sightings = Sightings()
@@ -217,6 +265,10 @@ class Hunt:
             plan.stop()
             for thread in threads:
                 thread.join()
+            # What was under way has been cut short, and found something perhaps.
+            while not finished.empty():
+                if isinstance(found := finished.get(), Round):
+                    self._told(found, self.sightings.add(found))
 
     def _arranged(self, tests: Sequence[str]) -> list[str]:
         wanted = [test for test in tests if test in set(self._first)]
@@ -255,26 +307,25 @@ class Hunt:
     def _round(
         self, lab: Laboratory, hash_seed: int, number: int, order: tuple[str, ...], plan: _Plan
     ) -> Round:
-        under, seed = conditions(number), self._seed * 1000 + number
+        under, seed = conditions(number, self._wanted), self._seed * 1000 + number
         if under.twice:
             order = tuple(test for test in order for _ in range(2))
         began = time.monotonic()
         processes: list[tuple[Ran, ...]] = []
         pieces = [(test,) for test in order] if under.alone else [order]
-        busy = load(2 * (os.cpu_count() or 1)) if under.busy else contextlib.nullcontext()
-        with busy:
+        with contextlib.ExitStack() as stack:
+            if under.farm:
+                stopped = functools.partial(getattr, plan, "stopped")
+                processes += run_on_farm(self._suite, under.farm, stopped=stopped)
+                pieces = []
+            if under.busy:
+                stack.enter_context(load(2 * (os.cpu_count() or 1)))
+            if under.ring is not None:
+                lab = stack.enter_context(self._suite.laboratory(hash_seed, ring=under.ring))
             for piece in pieces:
                 rest = piece
                 while rest and not plan.stopped:
-                    ran = lab.run(
-                        Order(
-                            tests=rest,
-                            seed=seed,
-                            timezone=under.timezone,
-                            switch=under.switch,
-                            limit=self._limit,
-                        )
-                    )
+                    ran = self._experiment(lab, rest, seed, under, plan)
                     processes.append(tuple(ran))
                     if not ran:
                         break
@@ -286,7 +337,25 @@ class Hunt:
             hash_seed=hash_seed,
             seconds=time.monotonic() - began,
             processes=tuple(processes),
+            whole=not plan.stopped,
         )
+
+    def _experiment(
+        self, lab: Laboratory, tests: tuple[str, ...], seed: int, under: Conditions, plan: _Plan
+    ) -> list[Ran]:
+        order = Order(
+            tests=tests,
+            seed=seed,
+            timezone=under.timezone,
+            switch=under.switch,
+            limit=self._limit,
+        )
+        try:
+            return lab.run(order)
+        except LaboratoryError:
+            if plan.stopped:
+                return lab.ran
+            raise
 
 
 class _Over(Exception):  # a sign, not an error
@@ -325,8 +394,12 @@ def diagnoses(suite: Suite, sightings: Sightings, *, limit: float = 600.0) -> It
     """Yield a verdict on each test that a hunt has seen fail. Raises LaboratoryError."""
     if not sightings.suspects:
         return
-    with suite.laboratory(1) as lab:
-        for test in sightings.suspects:
-            failure = sightings.tests[test].first
-            if failure is not None:
-                yield diagnose(suite, lab, failure, limit=limit)
+    failures = [sightings.tests[test].first for test in sightings.suspects]
+    # One laboratory for each kind of rings, the configured one first.
+    for ring in sorted(
+        {one.ring for one in failures if one is not None}, key=lambda one: one or ""
+    ):
+        with suite.laboratory(1, ring=ring) as lab:
+            for failure in failures:
+                if failure is not None and failure.ring == ring:
+                    yield diagnose(suite, lab, failure, limit=limit)
