@@ -110,7 +110,7 @@ class RunRecorder:
                 for reset in resets:
                     line.resets[reset.tier] = line.resets.get(reset.tier, 0) + 1
                     line.reset_seconds += reset.seconds
-                self.report.anomalies += anomalies
+                self.anomalies(anomalies)
             case _:
                 pass
 
@@ -215,7 +215,19 @@ class RunRecorder:
 
     def anomalies(self, found: Iterable[Anomaly]) -> None:
         """Keep anomalies that did not come with a worker's message."""
-        self.report.anomalies += found
+        self.report.anomalies += map(self._near, found)
+
+    def _near(self, anomaly: Anomaly) -> Anomaly:
+        """Return an anomaly with the paths in its texts relative to the root."""
+        if not self._root:
+            return anomaly
+        root = f"{self._root}/"
+        return msgspec.structs.replace(
+            anomaly,
+            message=anomaly.message.replace(root, ""),
+            stack=tuple(line.replace(root, "") for line in anomaly.stack),
+            evidence=tuple(line.replace(root, "") for line in anomaly.evidence),
+        )
 
     def gone(self, worker: str) -> None:
         """Keep that a worker's process has ended, in order or not."""

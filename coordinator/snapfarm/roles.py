@@ -16,6 +16,7 @@ import pytest
 from snapfarm import hookspecs, xdist_names
 from snapfarm.config import FarmConfig, load_config
 from snapfarm.errors import UserError
+from snapfarm.live import CI_VARIABLES
 from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
 from snapfarm_worker.evidence import without_literals
@@ -45,6 +46,10 @@ _FLAGS = {
     "--tx": re.compile(r"--tx(?:=|$)"),
     "--looponfail": re.compile(r"-f$|--looponfail$"),
 }
+
+#: Failed tests that are shown at the end, and the width where there is no terminal.
+_WORST = 5
+_ENDLESS = 1_000
 
 #: The value of `--farm` that leaves the number of workers to the configuration.
 CONFIGURED = "configured"
@@ -190,6 +195,8 @@ def become_coordinator(config: pytest.Config, farm_config: FarmConfig, workers: 
 
     session = FarmSession(config, farm_config, workers, config.stash[sys_path_key])
     config.pluginmanager.register(session, "farm-session")
+    if config.option.farm_config:
+        session.report.report.replay = ("--config", str(config.option.farm_config))
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         # Results of several files come interleaved: a file name before each dot would not do.
@@ -204,7 +211,7 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
     local = config.stash.get(_local_key, None)
     if local is None:
         local = LocalDatabases(farm_config or FarmConfig(root=config.rootpath))
-    recorder = RunRecorder(0, "no")
+    recorder = RunRecorder(0, "no", root=str(config.rootpath))
     config.pluginmanager.register(DatabasePlugin(local.databases, local.anomalies), DATABASE_PLUGIN)
     config.pluginmanager.register(local, "farm-local")
     if _report_path(config) is not None:
@@ -218,9 +225,10 @@ def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.
     plugin = config.pluginmanager.get_plugin(DATABASE_PLUGIN)
     if isinstance(plugin, DatabasePlugin):
         recorder.anomalies(plugin.anomalies)
+    width = _width(reporter)
     if report.anomalies:
         reporter.section("database anomalies")
-        for line in terminal.anomaly_lines(report.anomalies):
+        for line in terminal.anomaly_lines(report.anomalies, width):
             reporter.write_line(line)
     if report.unrun:
         reporter.section("not run")
@@ -234,6 +242,27 @@ def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.
     resets = terminal.reset_line(report.workers.values())
     if resets is not None and config.get_verbosity() > 0:
         reporter.write_line(resets)
+    if report.planned_workers and reporter.hasopt("f") and config.get_verbosity() > -2:
+        _worst(reporter, report, width)
+
+
+def _worst(reporter: TerminalReporter, report: RunReport, width: int | None) -> None:
+    """Print what failed, the worst first, why as far as that is known, and what to run next."""
+    from snapfarm.report.text import failed_lines
+
+    lines = list(failed_lines(report, width or _ENDLESS, _WORST))
+    if lines:
+        reporter.section("worst first")
+    for line in lines:
+        command = line.startswith("    -> ")
+        reporter.write_line(readable(line.removeprefix("  ")), bold=command)
+
+
+def _width(reporter: TerminalReporter) -> int | None:
+    """Return the width of the terminal; None where lines go into a file, or the log of a CI."""
+    if not reporter.isatty() or any(os.environ.get(name) for name in CI_VARIABLES):
+        return None
+    return reporter._tw.fullwidth  # noqa: SLF001  # pytest asks for it in no other way
 
 
 def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config) -> None:
@@ -282,8 +311,6 @@ def _publish(report: RunReport, config: pytest.Config) -> None:
         return
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     report.seed = str(config.getoption("randomly_seed", "") or "")
-    if config.option.farm_config:
-        report.replay = ("--config", str(config.option.farm_config))
 
     def say(line: str) -> None:
         if reporter is not None:

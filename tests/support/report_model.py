@@ -149,7 +149,7 @@ def fixed(value: str = "<b>Grace</b>") -> RunReport:
         line.times = WorkerTimes(
             start=0.4, databases=0.25, collection=1.0, waiting=10.35 - busy, end=0.2
         )
-    report.workers["gw1"].death = "signal SIGKILL while call tests/test_shop.py::test_kills"
+    report.workers["gw1"].death = "signal SIGKILL in the call of tests/test_shop.py::test_kills"
     once = {"path": "tests/test_shop.py", "setup": 0.125, "call": 0.5, "teardown": 0.125}
     report.items = [
         _item("test_cart", "passed", 2.0, 0.75, **once),

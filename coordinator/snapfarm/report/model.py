@@ -20,7 +20,8 @@ from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.texts import readable, readable_data
 
-#: 1  first version; since then added: wall times, attempts, evidence, history, places
+#: 1  first version; since then added: wall times, attempts, evidence, history, places, the name in
+#:    the history of attempts
 FORMAT_VERSION = 1
 
 
@@ -220,6 +221,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     exit_status: int = 0
     #: What the run's random choices were seeded with, where a plugin tells.
     seed: str = ""
+    #: How `farm replay` and the history of attempts call it; empty where that was not kept.
+    history_run: str = ""
     #: Options that a command needs, beside a node id, to run an item again.
     replay: tuple[str, ...] = ()
     dist: str = ""
@@ -245,8 +248,25 @@ class RunReport(msgspec.Struct, kw_only=True):
 
 
 def replay_command(report: RunReport, nodeid: str) -> str:
-    """Return the shell command that runs one item again, on one worker of its own."""
-    return shlex.join(["farm", "run", "-n", "1", *report.replay, nodeid])
+    """Return the shell command that brings a failure back.
+
+    That is: after the tests that ran before it on its worker, with the seed of then; where the
+    history does not know them, alone.
+    """
+    if report.history_run and not report.replay:
+        return shlex.join(["farm", "replay", f"{report.history_run}:{nodeid}"])
+    return alone_command(report, nodeid)
+
+
+def alone_command(report: RunReport, nodeid: str) -> str:
+    """Return the shell command that runs one item by itself, on a database of its own."""
+    workers = "1" if report.planned_workers else "0"
+    return shlex.join(["farm", "run", "-n", workers, *report.replay, nodeid])
+
+
+def bisect_command(nodeid: str) -> str:
+    """Return the shell command that finds out why an item flakes."""
+    return shlex.join(["farm", "bisect", nodeid])
 
 
 def read_json(data: bytes, where: str) -> RunReport:

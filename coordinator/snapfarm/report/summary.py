@@ -34,9 +34,13 @@ def count_line(report: RunReport) -> str:
 
 
 def failed(report: RunReport) -> list[ItemLine]:
-    """Return the items that failed: crashes, then failures, each in the order of the run."""
+    """Return the items that failed: crashes, what an anomaly explains, others; as they ran."""
     bad = [item for item in report.items if item.outcome == "failed"]
-    return sorted(bad, key=lambda item: not item.crashed)
+    found = anomalies_of(report)
+    return sorted(
+        bad,
+        key=lambda item: (not item.crashed, explanation(found.get(item.nodeid, [])) is None),
+    )
 
 
 def flaky(report: RunReport) -> list[ItemLine]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind
+from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
@@ -31,8 +33,32 @@ def ready_line(ready: int, planned: int, seconds: float, verified: int | None, i
     return "   ".join(parts)
 
 
-def anomaly_lines(anomalies: Iterable[Anomaly]) -> Iterator[str]:
-    """Yield the summary of anomalies, grouped by kind, each kind with its remedy."""
+def anomaly_lines(anomalies: Iterable[Anomaly], width: int | None = None) -> Iterator[str]:
+    """Yield the summary of anomalies, grouped by kind, each kind with its remedy.
+
+    Lines are wrapped to a width, if one is given.
+    """
+    for line in _anomaly_lines(anomalies):
+        yield from wrapped(line, width)
+
+
+def wrapped(line: str, width: int | None) -> list[str]:
+    """Return a line cut between its words; what follows stands below its text, a little deeper."""
+    if width is None or len(line) <= width:
+        return [line]
+    text = line.lstrip()
+    indent = line[: len(line) - len(text)]
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _anomaly_lines(anomalies: Iterable[Anomaly]) -> Iterator[str]:
     by_kind: dict[AnomalyKind, list[Anomaly]] = {}
     for anomaly in anomalies:
         by_kind.setdefault(anomaly.kind, []).append(anomaly)
@@ -143,10 +169,12 @@ def pool_lines(report: RunReport) -> Iterator[str]:
 
 def end_of(died: Died) -> str:
     """Return how a worker's process ended, and what it was doing."""
-    doing = died.record.phase.name.lower()
+    phase = died.record.phase
+    doing = phase.name.lower()
     subject = f" {died.record.subject}" if died.record.subject else ""
     killed = f" (killed by the farm: {died.killed})" if died.killed else ""
-    return f"{died.cause}{killed} while {doing}{subject}"
+    when = f"in the {doing} of" if phase in RUNNING and subject else f"while {doing}"
+    return f"{died.cause}{killed} {when}{subject}"
 
 
 def difference(found: CollectionsDiffer) -> str:
