@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -173,7 +173,8 @@ class RunRecorder:
     ) -> None:
         """Keep that an item killed its worker; `final` if that is its outcome."""
         began = self._ago(seconds)
-        tries = self._crashed.pop(nodeid, ()) + attempts([phase], died.worker, began)
+        kept = tuple(self._remains(nodeid, died))
+        tries = self._crashed.pop(nodeid, ()) + attempts([phase], died.worker, began, kept)
         if not final:
             self._crashed[nodeid] = tries
             return
@@ -191,6 +192,24 @@ class RunRecorder:
                 attempts=self._at_home(tries),
             )
         )
+
+    def _remains(self, nodeid: str, died: Died) -> Iterator[DatabaseEvidence]:
+        """Yield what is known of the databases of a worker that a test has killed."""
+        words = died.words
+        said = {}
+        if words is not None and words.test == nodeid:
+            said = {each.database: each.statements for each in words.databases}
+        for golden in self.report.golden:
+            if "/" not in golden.name:
+                yield DatabaseEvidence(
+                    database=golden.name,
+                    statements=said.get(golden.name, ()),
+                    note=(
+                        "it was in the memory of its worker, and ended with it; its golden state "
+                        f"is {golden.digest[:12]}"
+                        + ("; statements up to a second before" if golden.name in said else "")
+                    ),
+                )
 
     def _ago(self, seconds: float) -> float:
         """Return when something began that has just ended, in seconds since the run began."""

@@ -20,6 +20,7 @@ FILES: Mapping[str, str] = {
     "farm.toml": """
 redact = ["users.password"]
 keep_runs = 1
+heartbeat_timeout = 2
 [reports]
 html = "out/farm.html"
 junit = "out/junit.xml"
@@ -54,7 +55,7 @@ def pytest_runtest_protocol(item, nextitem):
     return True
 """,
     "test_a.py": """
-import os, signal, sqlite3, pytest
+import os, signal, sqlite3, time, pytest
 
 def test_passes(farm_db):
     farm_db.execute("DELETE FROM users")
@@ -84,6 +85,11 @@ def test_flaky(farm_db):
 
 @pytest.mark.farm(database="other")
 def test_kills(farm_db):
+    farm_db.execute("UPDATE users SET password = 'hunter5'")
+    # Beside the black box of this worker.
+    (box,) = {line.split()[-1] for line in open("/proc/self/maps") if line.endswith(".box\\n")}
+    while not os.path.exists(box.removesuffix("box") + "words"):
+        time.sleep(0.02)
     os.kill(os.getpid(), signal.SIGKILL)
 """,
 }
@@ -174,6 +180,16 @@ def test_a_run_leaves_reports_and_the_evidence_of_its_failures(tmp_path: Path) -
     )
     assert statements.statements[-1] == "SELECT count(*) FROM users"
     assert "hunter" not in repr(statements)
+
+    # A crash takes its databases with it; what is known of them is kept, and what it did is too.
+    gone = {each.database: each for each in items["test_kills"].attempts[0].evidence}
+    assert set(gone) == {"default", "other"}
+    for each in gone.values():
+        assert each.note.startswith("it was in the memory of its worker, and ended with it; ")
+    assert gone["default"].statements == ()
+    ((last, *_),) = [each.statements for each in gone["other"].statements]
+    assert last == "UPDATE users SET password = '…'"
+    assert gone["other"].statements[0].in_transaction
     diff = CliRunner().invoke(main, ["diff", str(suite.root / kept), str(suite.root / kept)])
     assert diff.exit_code == 0
 

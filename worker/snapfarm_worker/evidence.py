@@ -96,6 +96,8 @@ class EvidenceOrder(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     budget: int
     redact: tuple[str, ...] = ()
+    #: Where a worker writes what its test has executed last, for the case that it is killed.
+    words: str = ""
 
 
 class DatabaseEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,3 +112,10 @@ class DatabaseEvidence(msgspec.Struct, frozen=True, kw_only=True):
     diff: DatabaseDiff | None = None
     statements: tuple[Statements, ...] = ()
     note: str = ""
+
+
+class LastWords(msgspec.Struct, frozen=True):
+    """What a test that has been running for a while has executed last, by database."""
+
+    test: str
+    databases: tuple[DatabaseEvidence, ...]

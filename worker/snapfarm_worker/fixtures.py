@@ -138,6 +138,11 @@ class DatabasePlugin:
         """Return, and forget, the anomalies and resets of one item, all its attempts together."""
         return self.take_anomalies(nodeid), tuple(self._resets.pop(nodeid, ()))
 
+    def remember(self) -> None:
+        """Write what the running test has executed last; another thread may call this."""
+        if self._failures is not None:
+            self._failures.remember()
+
     def take_evidence(self, nodeid: str) -> tuple[DatabaseEvidence, ...]:
         """Return, and forget, what was kept of the failures of one item, all attempts together."""
         return () if self._failures is None else self._failures.take(nodeid)

@@ -52,6 +52,11 @@ class WorkerFiles(msgspec.Struct, frozen=True):
         return self._path("stacks")
 
     @property
+    def words(self) -> Path:
+        """The last statements of a test that has been running for a while."""
+        return self._path("words")
+
+    @property
     def pid(self) -> Path:
         """The worker's process id, for whoever has to end it when the coordinator is gone."""
         return self._path("pid")

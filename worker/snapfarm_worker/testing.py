@@ -58,6 +58,7 @@ class PytestRunner:
         os.environ.update(self._databases.environment())
         try:
             plugin = DatabasePlugin(self._databases, self._job.anomalies, self._job.evidence)
+            self._link.each_pulse(plugin.remember)
             session.run_session(self._job, self._link, self._box, plugin, self._framework_plugins())
         except (pytest.UsageError, ConftestImportFailure) as error:
             self._link.send(wire.WorkerFailed("configure", _told(error), usage=True))
