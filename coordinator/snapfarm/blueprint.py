@@ -25,6 +25,19 @@ _PULSE = 1.0
 _PULSES_IN_SILENCE = 4
 
 
+def evidence_order(settings: FarmConfig, run: str, words: str = "") -> EvidenceOrder | None:
+    """Return what is to be kept of failures in a run, and where; None if nothing is."""
+    if not settings.golden or not settings.keep_failures:
+        return None
+    return EvidenceOrder(
+        folder=str(runs.prepare(settings.cache_path, "failures")),
+        run=run,
+        budget=settings.keep_failures * 1_000_000,
+        redact=tuple(name.lower() for name in settings.redact),
+        words=words,
+    )
+
+
 class Blueprint:
     """Describes workers, after conftests and plugins had their say about each.
 
@@ -80,18 +93,6 @@ class Blueprint:
             job=self._job(node, files),
         )
 
-    def _evidence(self, files: WorkerFiles) -> EvidenceOrder | None:
-        settings = self._settings
-        if not settings.golden or not settings.keep_failures:
-            return None
-        return EvidenceOrder(
-            folder=str(runs.prepare(settings.cache_path, "failures")),
-            run=self._run,
-            budget=settings.keep_failures * 1_000_000,
-            redact=tuple(name.lower() for name in settings.redact),
-            words=str(files.words),
-        )
-
     def _job(self, node: WorkerNode, files: WorkerFiles) -> PytestJob:
         factory = getattr(self._config, "_tmp_path_factory", None)
         inner = f"popen-{node.gateway.id}"
@@ -107,5 +108,5 @@ class Blueprint:
             environment=dict(os.environ),
             counts_failures=self._counts_failures,
             anomalies=self._settings.anomaly_policy,
-            evidence=self._evidence(files),
+            evidence=evidence_order(self._settings, self._run, str(files.words)),
         )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from snapfarm.golden import GoldenResult
     from snapfarm.happenings import Died
     from snapfarm_worker.anomaly import Anomaly
+    from snapfarm_worker.items import ItemDatabases
     from snapfarm_worker.wire import FromWorker
 
 #: Characters of a worker's last words that are shown.
@@ -49,6 +50,8 @@ class RunRecorder:
             planned_workers=workers,
             dist=dist,
         )
+        #: Whether it is a farm's run, with workers or without: kept, published, shown at the end.
+        self.complete = bool(workers)
         self._root = root
         self._began = time.monotonic()
         #: Attempts that killed a worker, of items that run again, by node id.
@@ -129,11 +132,16 @@ class RunRecorder:
         seconds: float,
         phases: Iterable[Phase],
         evidence: tuple[DatabaseEvidence, ...] = (),
+        resets: tuple[wire.RingReset, ...] = (),
     ) -> None:
-        """Keep an item's outcome, which is that of its worst phase, and what its phases took."""
+        """Keep an item's outcome, which is that of its worst phase, and what its phases took.
+
+        `evidence` and `resets` are given where they did not come with a message.
+        """
         phases = tuple(phases)
         reset, sent = self._last
         self._last = (0.0, ())
+        reset += sum(each.seconds for each in resets)
         began = self._ago(seconds)
         tries = self._crashed.pop(nodeid, ())
         if tries or any(phase.failure is not None for phase in phases):
@@ -295,8 +303,10 @@ class RunRecorder:
 class PlainItems:
     """The pytest plugin that keeps the items of a run without a farm."""
 
-    def __init__(self, recorder: RunRecorder) -> None:
+    def __init__(self, recorder: RunRecorder, databases: ItemDatabases | None = None) -> None:
+        """`databases` is asked for the resets and the evidence of each item."""
         self._recorder = recorder
+        self._databases = databases
         #: Reports of items that have not ended, by node id.
         self._reports: dict[str, list[pytest.TestReport]] = {}
 
@@ -310,4 +320,9 @@ class PlainItems:
         worker = next((str(vars(report).get("worker_id", "master")) for report in found), "master")
         seconds = sum(report.duration for report in found)
         phases = [phase_of(each) for each in found]
-        self._recorder.finished(nodeid, worker, seconds, phases)
+        resets: tuple[wire.RingReset, ...] = ()
+        evidence: tuple[DatabaseEvidence, ...] = ()
+        if self._databases is not None:
+            _, resets = self._databases.take(nodeid)
+            evidence = self._databases.take_evidence(nodeid)
+        self._recorder.finished(nodeid, worker, seconds, phases, evidence, resets)

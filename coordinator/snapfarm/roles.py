@@ -51,6 +51,9 @@ _FLAGS = {
 _WORST = 5
 _ENDLESS = 1_000
 
+#: The plugin that makes a pytest process a laboratory of `snapfarm.flakes.experiment`.
+LABORATORY = "snapfarm.flakes.lab"
+
 #: The value of `--farm` that leaves the number of workers to the configuration.
 CONFIGURED = "configured"
 
@@ -212,11 +215,33 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
     if local is None:
         local = LocalDatabases(farm_config or FarmConfig(root=config.rootpath))
     recorder = RunRecorder(0, "no", root=str(config.rootpath))
-    config.pluginmanager.register(DatabasePlugin(local.databases, local.anomalies), DATABASE_PLUGIN)
+    evidence = None
+    if farm_config is not None and _is_farm_without_workers(config):
+        from snapfarm.blueprint import evidence_order
+
+        recorder.complete = True
+        evidence = evidence_order(farm_config, recorder.report.run)
+        local.told = recorder.golden
+    databases = DatabasePlugin(local.databases, local.anomalies, evidence)
+    config.pluginmanager.register(databases, DATABASE_PLUGIN)
     config.pluginmanager.register(local, "farm-local")
-    if _report_path(config) is not None:
-        config.pluginmanager.register(PlainItems(recorder), "farm-plain-items")
+    if recorder.complete or _report_path(config) is not None:
+        items = PlainItems(recorder, databases if recorder.complete else None)
+        config.pluginmanager.register(items, "farm-plain-items")
     return recorder
+
+
+def _is_farm_without_workers(config: pytest.Config) -> bool:
+    """Whether a run in this process is to be kept as a farm's: `farm run -n 0`, `--farm=0`.
+
+    A plain pytest is not, nor a worker of pytest-xdist, nor a laboratory, which forks.
+    """
+    return (
+        config.option.farm_workers == "0"
+        and not hasattr(config, "workerinput")
+        and not config.pluginmanager.has_plugin(LABORATORY)
+        and not only_looks(config.option, ("collectonly",))
+    )
 
 
 def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.Config) -> None:
@@ -242,7 +267,7 @@ def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.
     resets = terminal.reset_line(report.workers.values())
     if resets is not None and config.get_verbosity() > 0:
         reporter.write_line(resets)
-    if report.planned_workers and reporter.hasopt("f") and config.get_verbosity() > -2:
+    if recorder.complete and reporter.hasopt("f") and config.get_verbosity() > -2:
         _worst(reporter, report, width)
 
 
@@ -273,9 +298,9 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
     if hasattr(config, "workerinput"):
         return
     path = _report_path(config)
-    if path is not None or recorder.report.planned_workers:
+    if path is not None or recorder.complete:
         recorder.close(exit_status)
-    if recorder.report.planned_workers:
+    if recorder.complete:
         _blank(recorder.report, config)
     if path is not None:
         try:
@@ -285,7 +310,7 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
         except Exception as error:
             told = f"{type(error).__name__}: {error}"
             _warn(f"the report could not be written: {readable(told)}")
-    if recorder.report.planned_workers:
+    if recorder.complete:
         _publish(recorder.report, config)
 
 

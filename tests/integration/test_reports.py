@@ -194,6 +194,33 @@ def test_a_run_leaves_reports_and_the_evidence_of_its_failures(tmp_path: Path) -
     assert diff.exit_code == 0
 
 
+def test_a_run_without_workers_keeps_the_same(tmp_path: Path) -> None:
+    suite = Runs(tmp_path / "suite", FILES)
+    cache = suite.root / ".farm"
+    # A plain pytest run looks as if there were no farm.
+    chosen = ("-q", "-p", "no:rerunfailures", "-k", "not kills")
+    assert suite.run(*chosen, way="plain").exit_code == 1
+    assert not (cache / "runs").exists()
+    assert not (cache / "failures").exists()
+
+    run = suite.run(*chosen, "--farm=0", way="plain")
+    assert (run.exit_code, run.counts) == (1, "1 failed, 3 passed, 1 deselected, 1 error, 1 rerun")
+    assert "farm run -n 0 test_a.py::test_fails" in run.stdout.partition("worst first")[2]
+    (name,) = runs.names(cache)
+    report = runs.load(cache, name)
+    assert [golden.name for golden in report.golden] == ["default", "other"]
+    items = {item.nodeid.partition("::")[2]: item for item in report.items}
+    ((kept, changes),) = only(items["test_fails"])
+    assert changes == "users +1 -0 ~1"
+    assert b"hunter" not in (suite.root / kept).read_bytes()
+    assert [changes for _, changes in only(items["test_teardown"])] == ["users +0 -1 ~0"]
+    assert [changes for _, changes in only(items["test_flaky"])] == ["users +0 -1 ~0"]
+    assert only(items["test_flaky"], 1) == []
+    for item in items.values():
+        assert item.reset > 0
+    assert (suite.root / "out" / "farm.html").exists()
+
+
 def test_switched_off_nothing_is_kept(tmp_path: Path) -> None:
     suite = Runs(tmp_path / "suite", {**FILES, "conftest.py": ""})
     environ = {"FARM_KEEP_RUNS": "0", "FARM_KEEP_FAILURES": "0", "FARM_HISTORY": "off"}
