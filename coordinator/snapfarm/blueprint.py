@@ -33,7 +33,7 @@ def evidence_order(settings: FarmConfig, run: str, words: str = "") -> EvidenceO
         folder=str(runs.prepare(settings.cache_path, "failures")),
         run=run,
         budget=settings.keep_failures * 1_000_000,
-        redact=tuple(name.lower() for name in settings.redact),
+        redact=settings.redacted,
         words=words,
     )
 
@@ -108,5 +108,6 @@ class Blueprint:
             environment=dict(os.environ),
             counts_failures=self._counts_failures,
             anomalies=self._settings.anomaly_policy,
+            redact=self._settings.redacted,
             evidence=evidence_order(self._settings, self._run, str(files.words)),
         )

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from snapfarm import hookspecs, xdist_names
@@ -19,7 +18,6 @@ from snapfarm.errors import UserError
 from snapfarm.live import CI_VARIABLES
 from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
-from snapfarm_worker.evidence import without_literals
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.session import is_worker_session
 from snapfarm_worker.texts import readable
@@ -222,7 +220,8 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
         recorder.complete = True
         evidence = evidence_order(farm_config, recorder.report.run)
         local.told = recorder.golden
-    databases = DatabasePlugin(local.databases, local.anomalies, evidence)
+    redact = () if farm_config is None else farm_config.redacted
+    databases = DatabasePlugin(local.databases, local.anomalies, evidence, redact)
     config.pluginmanager.register(databases, DATABASE_PLUGIN)
     config.pluginmanager.register(local, "farm-local")
     if recorder.complete or _report_path(config) is not None:
@@ -300,8 +299,6 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
     path = _report_path(config)
     if path is not None or recorder.complete:
         recorder.close(exit_status)
-    if recorder.complete:
-        _blank(recorder.report, config)
     if path is not None:
         try:
             model.write_json(recorder.report, path)
@@ -312,19 +309,6 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
             _warn(f"the report could not be written: {readable(told)}")
     if recorder.complete:
         _publish(recorder.report, config)
-
-
-def _blank(report: RunReport, config: pytest.Config) -> None:
-    """Blank in anomalies what is blanked in the evidence of failures."""
-    from snapfarm.plugin import farm_config_of
-
-    farm_config = farm_config_of(config)
-    if farm_config is not None and farm_config.redact:
-        redact = [name.lower() for name in farm_config.redact]
-        report.anomalies = [
-            msgspec.structs.replace(each, sql=without_literals(each.sql, redact))
-            for each in report.anomalies
-        ]
 
 
 def _publish(report: RunReport, config: pytest.Config) -> None:

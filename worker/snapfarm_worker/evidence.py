@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from snapfarm_worker.anomaly import Anomaly
+
 #: A value of a row as reports show it: a blob as text x'…', cut like a long text.
 Cell: TypeAlias = int | float | str | None
 
@@ -24,6 +26,18 @@ def without_literals(sql: str, redact: Collection[str]) -> str:
     if any(name.partition(".")[0] in lower for name in redact):
         return re.sub(r"'(?:[^']|'')*'?", "'…'", sql)
     return sql
+
+
+def blanked(anomaly: Anomaly, redact: Collection[str]) -> Anomaly:
+    """Return an anomaly without the text literals of statements on tables with blanked columns."""
+    if not redact:
+        return anomaly
+    return msgspec.structs.replace(
+        anomaly,
+        message=without_literals(anomaly.message, redact),
+        sql=without_literals(anomaly.sql, redact),
+        evidence=tuple(without_literals(line, redact) for line in anomaly.evidence),
+    )
 
 
 class RowDiff(msgspec.Struct, frozen=True):

@@ -86,6 +86,8 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     anomalies: AnomalyPolicy = AnomalyPolicy()
     #: What is kept of failures; None keeps nothing.
     evidence: EvidenceOrder | None = None
+    #: Columns of which no text is shown: table.column in lower case.
+    redact: tuple[str, ...] = ()
 
 
 class TaskJob(msgspec.Struct, frozen=True, kw_only=True):

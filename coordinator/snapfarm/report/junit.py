@@ -16,7 +16,14 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from snapfarm.report import summary
-from snapfarm.report.model import Attempt, Failure, ItemLine, RunReport, replay_command
+from snapfarm.report.model import (
+    Attempt,
+    Failure,
+    ItemLine,
+    RunReport,
+    VerdictLine,
+    replay_command,
+)
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.texts import readable
 
@@ -30,12 +37,12 @@ _LONGEST = 100_000
 
 def xml(report: RunReport) -> str:
     """Return the report as JUnit XML: one suite with all tests."""
-    anomalies = summary.anomalies_of(report)
+    anomalies, verdicts = summary.anomalies_of(report), summary.verdicts_of(report)
     suite = ET.Element("testsuite", name="snapfarm", time=_seconds(report.seconds))
     _properties(suite, report)
     totals = {"errors": 0, "failures": 0, "skipped": 0}
     for item in report.items:
-        kind = _case(suite, report, item, anomalies.get(item.nodeid, []))
+        kind = _case(suite, report, item, anomalies.get(item.nodeid, []), verdicts.get(item.nodeid))
         if kind:
             totals[kind] += 1
     for nodeid in report.unrun:
@@ -68,7 +75,11 @@ def _properties(suite: ET.Element, report: RunReport) -> None:
 
 
 def _case(
-    suite: ET.Element, report: RunReport, item: ItemLine, anomalies: list[Anomaly]
+    suite: ET.Element,
+    report: RunReport,
+    item: ItemLine,
+    anomalies: list[Anomaly],
+    verdict: VerdictLine | None,
 ) -> str | None:
     """Add a test; return which of the suite's totals it counts in."""
     case = _named(suite, item.nodeid, item.seconds)
@@ -88,7 +99,8 @@ def _case(
         _again(case, bad, "flaky", failures=False)
     else:
         _again(case, bad, "flaky")
-    ET.SubElement(case, "system-out").text = _text("\n".join(_notes(report, item, anomalies)))
+    notes = _notes(report, item, anomalies, verdict)
+    ET.SubElement(case, "system-out").text = _text("\n".join(notes))
     return total
 
 
@@ -152,10 +164,14 @@ def _printed(attempt: Attempt, stream: str) -> str:
     return "\n".join(each.text for each in attempt.output if stream in each.title)
 
 
-def _notes(report: RunReport, item: ItemLine, anomalies: list[Anomaly]) -> Iterator[str]:
+def _notes(
+    report: RunReport, item: ItemLine, anomalies: list[Anomaly], verdict: VerdictLine | None
+) -> Iterator[str]:
     yield f"[[PROPERTY|farm.worker={item.worker}]]"
     for anomaly in anomalies:
         yield f"[[PROPERTY|farm.anomaly={anomaly.kind}: {_one_line(anomaly.message)}]]"
+    if verdict is not None:
+        yield f"[[PROPERTY|farm.verdict={_one_line(summary.why(verdict))}]]"
     if item.outcome == "failed" or item.flaky:
         yield f"[[PROPERTY|farm.replay={_one_line(replay_command(report, item.nodeid))}]]"
     for attempt in item.attempts:

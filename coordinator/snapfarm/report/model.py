@@ -139,6 +139,15 @@ class ItemLine(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcome == "passed" and any(each.bad for each in self.attempts)
 
 
+class PastLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runs of a history say of one test beside its outcomes; skips do not count."""
+
+    failures: int
+    attempts: int
+    #: Mean wall seconds of its attempts in each run; None where there was none.
+    seconds: tuple[float | None, ...] = ()
+
+
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     """An earlier run, or this one. `started` in seconds since the epoch."""
 
@@ -148,6 +157,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     tests: int = 0
     failed: int = 0
     flaky: int = 0
+    #: The commit that was tested, where git has told.
+    commit: str = ""
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +170,10 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: tuple[RunLine, ...] = ()
     outcomes: dict[str, str] = {}
+    #: What more is known of tests that have failed in any of the runs, and of slow ones.
+    tests: dict[str, PastLine] = {}
+    #: Whether tests that are not in `outcomes` have never failed in any of the runs.
+    only_troubled: bool = False
 
 
 class FlakeLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from snapfarm.report import summary, terminal
-from snapfarm.report.model import ItemLine, RunReport, bisect_command, replay_command
+from snapfarm.report.model import ItemLine, RunReport, VerdictLine, bisect_command, replay_command
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.texts import readable
@@ -54,10 +54,10 @@ def _lines(report: RunReport, width: int) -> Iterator[str]:
 
 def failed_lines(report: RunReport, width: int, most: int) -> Iterator[str]:
     """Yield what failed, the worst first: how, which anomaly explains it, what to run next."""
-    anomalies = summary.anomalies_of(report)
+    anomalies, verdicts = summary.anomalies_of(report), summary.verdicts_of(report)
     items = summary.failed(report)
     for item in items[:most]:
-        yield from _item(item, anomalies.get(item.nodeid, []), width)
+        yield from _item(item, anomalies.get(item.nodeid, []), verdicts.get(item.nodeid), width)
         yield f"    -> {replay_command(report, item.nodeid)}"
     if len(items) > most:
         yield f"  … and {len(items) - most} more: farm report shows them"
@@ -65,16 +65,20 @@ def failed_lines(report: RunReport, width: int, most: int) -> Iterator[str]:
 
 def flaky_lines(report: RunReport, width: int, most: int) -> Iterator[str]:
     """Yield what passed only after it had failed."""
-    anomalies = summary.anomalies_of(report)
+    anomalies, verdicts = summary.anomalies_of(report), summary.verdicts_of(report)
     items = summary.flaky(report)
     for item in items[:most]:
-        yield from _item(item, anomalies.get(item.nodeid, []), width)
-        yield f"    -> {bisect_command(item.nodeid)}"
+        verdict = verdicts.get(item.nodeid)
+        yield from _item(item, anomalies.get(item.nodeid, []), verdict, width)
+        if verdict is None:
+            yield f"    -> {bisect_command(item.nodeid)}"
     if len(items) > most:
         yield f"  … and {len(items) - most} more: farm report shows them"
 
 
-def _item(item: ItemLine, anomalies: list[Anomaly], width: int) -> Iterator[str]:
+def _item(
+    item: ItemLine, anomalies: list[Anomaly], verdict: VerdictLine | None, width: int
+) -> Iterator[str]:
     mark = "crash " if item.crashed else ""
     yield f"  {mark}{item.nodeid}"
     if line := summary.first_line(item):
@@ -83,6 +87,13 @@ def _item(item: ItemLine, anomalies: list[Anomaly], width: int) -> Iterator[str]
         yield "    " + _cut(f"{explained.kind}: {explained.message}", width - 4)
         if explained.polluter:
             yield f"    left by {explained.polluter}"
+    if verdict is not None:
+        yield f"    why: {summary.why(verdict)}"
+        for culprits in verdict.culprits:
+            yield f"    {'setter' if verdict.role == 'brittle' else 'polluter'}: " + " with ".join(
+                culprits
+            )
+        yield from (f"    {line}" for line in terminal.wrapped(f"-> {verdict.advice}", width - 4))
     for attempt in summary.bad_attempts(item)[-1:]:
         for evidence in attempt.evidence:
             yield from _evidence(evidence)
