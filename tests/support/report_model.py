@@ -15,6 +15,7 @@ from snapfarm.report.model import (
     PastLine,
     RunLine,
     RunReport,
+    TaskCounts,
     VerdictLine,
     WorkerLine,
 )
@@ -349,6 +350,43 @@ def hostile() -> RunReport:
         )
     report.unrun_reason = HOSTILE[0]
     report.unrun = list(HOSTILE)
+    return report
+
+
+def of_a_pool(text: str = HOSTILE[0]) -> RunReport:
+    """Return the report of a worker pool of which two calls failed; they say a text."""
+    report = fixed()
+    report.history, report.history_run, report.verdicts, report.flakes = History(), "", [], []
+    report.unrun, report.unrun_reason = [], ""
+    report.tasks = TaskCounts(
+        submitted=1_000,
+        done=996,
+        failed=1,
+        crashed=1,
+        cancelled=2,
+        retried=3,
+        threads=2,
+        isolation="worker",
+        queue_median=0.002,
+        queue_max=0.5,
+    )
+    report.items = [
+        ItemLine(
+            nodeid=f"shop.check_invoice[{number}]",
+            outcome="failed",
+            worker="gw0",
+            seconds=0.25,
+            crashed=crashed,
+            attempts=(
+                Attempt(
+                    outcome="crashed" if crashed else "failed",
+                    worker="gw0",
+                    failures=(failure(text, phase="crash" if crashed else "call"),),
+                ),
+            ),
+        )
+        for number, crashed in ((7, False), (8, True))
+    ]
     return report
 
 

@@ -45,11 +45,18 @@ def xml(report: RunReport) -> str:
         kind = _case(suite, report, item, anomalies.get(item.nodeid, []), verdicts.get(item.nodeid))
         if kind:
             totals[kind] += 1
+    tasks = report.tasks
+    if tasks is not None:
+        # The calls that failed are listed one by one; all others stand in one line.
+        case = _named(suite, f"pool::{tasks.done} of {tasks.submitted} tasks done", report.seconds)
+        if tasks.cancelled:
+            text = f"{tasks.cancelled} tasks were cancelled"
+            ET.SubElement(case, "system-out").text = text
     for nodeid in report.unrun:
         case = _named(suite, nodeid, 0.0)
         ET.SubElement(case, "skipped", message=_text(f"not run: {report.unrun_reason}"))
         totals["skipped"] += 1
-    suite.set("tests", str(len(report.items) + len(report.unrun)))
+    suite.set("tests", str(len(suite.findall("testcase"))))
     for name, number in totals.items():
         suite.set(name, str(number))
     ET.indent(suite)
@@ -172,7 +179,7 @@ def _notes(
         yield f"[[PROPERTY|farm.anomaly={anomaly.kind}: {_one_line(anomaly.message)}]]"
     if verdict is not None:
         yield f"[[PROPERTY|farm.verdict={_one_line(summary.why(verdict))}]]"
-    if item.outcome == "failed" or item.flaky:
+    if (item.outcome == "failed" or item.flaky) and report.tasks is None:
         yield f"[[PROPERTY|farm.replay={_one_line(replay_command(report, item.nodeid))}]]"
     for attempt in item.attempts:
         for evidence in attempt.evidence:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from snapfarm.report import summary
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind
 from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.keys import nodeid_of
@@ -152,6 +153,12 @@ def pool_lines(report: RunReport) -> Iterator[str]:
         f"queue   {tasks.queue_median * 1000:.1f} ms (median) until a task began, "
         f"{tasks.queue_max * 1000:.1f} ms at most"
     )
+    bad = sorted(report.items, key=lambda item: not item.crashed)
+    for item in bad[: _LISTED // 2]:
+        what = "crashed" if item.crashed else "failed"
+        yield f"{what:7} {item.nodeid}: {summary.first_line(item)}"
+    if len(bad) > _LISTED // 2:
+        yield f"        … and {len(bad) - _LISTED // 2} more; the other formats have them"
     for golden in report.golden:
         yield f"golden  {golden.name}   {golden.size / 1e6:.1f} MB   {golden.tables} tables"
     for worker in report.workers.values():
