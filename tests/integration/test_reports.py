@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import cast
 from xml.etree import ElementTree as ET
 
+import msgspec
 from click.testing import CliRunner
 
 from snapfarm.cli import main
 from snapfarm.report import runs
-from snapfarm.report.model import ItemLine
+from snapfarm.report.model import ItemLine, RunReport
 from support.pytest_runs import Runs
 
 FILES: Mapping[str, str] = {
@@ -136,6 +137,19 @@ def test_a_run_leaves_reports_and_the_evidence_of_its_failures(tmp_path: Path) -
         "test_flaky": {"flakyFailure"},
         "test_kills": {"error"},
     }
+
+    # Its history is that of all attempts, though one run only is kept.
+    with contextlib.chdir(suite.root):
+        shown = CliRunner().invoke(main, ["report", "--format", "json"])
+    history = msgspec.json.decode(shown.output, type=RunReport).history
+    assert history.outcomes == {
+        "test_a.py::test_passes": "pp",
+        "test_a.py::test_fails": "-f",
+        "test_a.py::test_teardown": "-f",
+        "test_a.py::test_flaky": "-k",
+        "test_a.py::test_kills": "-c",
+    }
+    assert [(run.tests, run.failed, run.flaky) for run in history.runs] == [(1, 0, 0), (5, 3, 1)]
 
     # One run is kept, and has what --farm-report has.
     cache = suite.root / ".farm"

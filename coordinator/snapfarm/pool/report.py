@@ -40,7 +40,8 @@ class PoolReport:
     def write(self, path: str | Path) -> Path:
         """Write the report, whole or not at all.
 
-        The end of the name says as what: .html, .json, .md, .txt, or .xml for JUnit. Returns the path. Raises ConfigError for another ending, and OSError.
+        The end of the name says as what: .html, .json, .md, .txt, or .xml for JUnit. Returns the
+        path. Raises ConfigError for another ending, and OSError.
         """
         path = Path(path)
         chosen = formats.format_of(path)

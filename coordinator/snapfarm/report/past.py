@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -73,6 +74,8 @@ class _Reader:
         #: The earlier runs, the oldest first, and the place of each.
         self._runs: list[tuple[str, RunLine]] = []
         self._places: dict[str, int] = {}
+        #: Attempts beyond the first of a test, by run.
+        self._again: Counter[int] = Counter()
 
     def history(self, longest: int) -> History | None:
         # The beginning of an id is as good as all of it, and "g" comes after all digits.
@@ -97,7 +100,12 @@ class _Reader:
                 tests[test] = line
                 outcomes[test] = letters
         runs = [
-            msgspec.structs.replace(line, failed=failed[place], flaky=flaky[place])
+            msgspec.structs.replace(
+                line,
+                tests=line.tests - self._again[place],
+                failed=failed[place],
+                flaky=flaky[place],
+            )
             for place, (_, line) in enumerate(self._runs)
         ]
         return History(
@@ -132,6 +140,8 @@ class _Reader:
             if place is not None:
                 outcomes[place].append((outcome, exception))
                 spent[place].append(seconds)
+        for place, attempts in enumerate(outcomes):
+            self._again[place] += max(0, len(attempts) - 1)
         letters = "".join(map(_letter, outcomes)) + (
             "-" if item is None else summary.LETTERS[summary.state(item)]
         )
