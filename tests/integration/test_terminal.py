@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import click
 import pytest
 
-from snapfarm.cli import main
+from support.suite import LIMIT, clean_environment
 from support.terminal import Screen, Seen, on_a_terminal
 
 FILES: Mapping[str, str] = {
@@ -50,8 +51,12 @@ def run(root: Path, columns: int, *args: str, **env: str) -> Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
-    root = suite(tmp_path_factory.mktemp("terminal"))
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return suite(tmp_path_factory.mktemp("terminal"))
+
+
+@pytest.fixture(scope="module")
+def seen(root: Path) -> dict[str, Seen]:
     # First, so that the others find the database in the cache, and durations in the history.
     found = {"narrow": run(root, 60, NO_COLOR="1")}
     with ThreadPoolExecutor(2) as pool:
@@ -101,14 +106,21 @@ def test_the_end_says_the_worst_first_and_what_to_run_next(
     assert str(Path.cwd()) not in text
 
 
-def test_the_commands_at_the_end_are_ours_and_find_the_test(
-    seen: dict[str, Seen],
-) -> None:
-    for found in (seen["narrow"], seen["wide"]):
-        lines = section(found, "worst first")
-        _, _, command, wanted = next(line for line in lines if "->" in line).split()
-        assert isinstance(main.get_command(click.Context(main), command), click.Command)
-        assert re.fullmatch(r"[0-9a-f]{8}:tests/test_shop\.py::test_crashes", wanted)
+def test_the_command_at_the_end_brings_the_failure_back(seen: dict[str, Seen], root: Path) -> None:
+    lines = section(seen["narrow"], "worst first")
+    _, program, *words = shlex.split([line for line in lines if "->" in line][1])
+    assert program == "farm"
+    done = subprocess.run(
+        [sys.executable, "-m", "snapfarm.cli", *words],
+        cwd=root,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    name = "tests/test_shop.py::test_fails_and_leaves_a_transaction_open"
+    assert f"failed  {name}   AssertionError: assert (<n>,) == (<n>,)" in done.stdout
 
 
 def test_progress_is_under_the_dots_and_leaves_nothing_behind(seen: dict[str, Seen]) -> None:
