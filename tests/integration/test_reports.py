@@ -55,8 +55,17 @@ def pytest_runtest_protocol(item, nextitem):
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 """,
+    # Not in the tests' file, which tracebacks show: what a test says is its own.
+    "leaks.py": """
+import os, sqlite3
+
+def leave_open():
+    conn = sqlite3.connect(os.environ["FARM_URI_OTHER"], uri=True)
+    conn.execute("UPDATE users SET password = 'swordfish'")
+    return conn
+""",
     "test_a.py": """
-import os, signal, sqlite3, time, pytest
+import os, signal, sqlite3, time, leaks, pytest
 
 def test_passes(farm_db):
     farm_db.execute("DELETE FROM users")
@@ -72,12 +81,13 @@ def broken(farm_db):
     yield
     farm_db.execute("DELETE FROM users WHERE id = 2")
     farm_db.commit()
+    held.append(leaks.leave_open())
     raise RuntimeError("in teardown")
 
 def test_teardown(broken):
     pass
 
-seen = []
+seen, held = [], []
 
 def test_flaky(farm_db):
     farm_db.execute("DELETE FROM users WHERE id = 2")
@@ -176,12 +186,21 @@ def test_a_run_leaves_reports_and_the_evidence_of_its_failures(tmp_path: Path) -
     # The evidence: what changed, committed or not; each test's own, as it was then.
     ((kept, changes),) = only(items["test_fails"])
     assert changes == "users +1 -0 ~1"
-    assert [changes for _, changes in only(items["test_teardown"])] == ["users +0 -1 ~0"]
+    assert [changes for _, changes in only(items["test_teardown"])] == [
+        "users +0 -1 ~0",
+        "users +0 -0 ~2",
+    ]
     assert [changes for _, changes in only(items["test_flaky"])] == ["users +0 -1 ~0"]
     assert only(items["test_flaky"], 1) == []
+    # The secret of an anomaly is nowhere: not on the terminal, in no report, in no database.
+    assert "leaked-transaction" in run.stdout.partition("database anomalies")[2]
+    assert "swordfish" not in run.text
+    for file in (*suite.root.rglob("*"), step):
+        if file.is_file() and file.name != "leaks.py" and "__pycache__" not in file.parts:
+            assert b"swordfish" not in file.read_bytes(), file
     assert (
         len({file for item in items.values() for file, _ in (only(item) if item.attempts else [])})
-        == 3
+        == 4
     )
     data = (suite.root / kept).read_bytes()
     assert b"hunter" not in data
@@ -227,7 +246,10 @@ def test_a_run_without_workers_keeps_the_same(tmp_path: Path) -> None:
     ((kept, changes),) = only(items["test_fails"])
     assert changes == "users +1 -0 ~1"
     assert b"hunter" not in (suite.root / kept).read_bytes()
-    assert [changes for _, changes in only(items["test_teardown"])] == ["users +0 -1 ~0"]
+    assert [changes for _, changes in only(items["test_teardown"])] == [
+        "users +0 -1 ~0",
+        "users +0 -0 ~2",
+    ]
     assert [changes for _, changes in only(items["test_flaky"])] == ["users +0 -1 ~0"]
     assert only(items["test_flaky"], 1) == []
     for item in items.values():
