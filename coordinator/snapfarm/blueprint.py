@@ -25,6 +25,19 @@ _PULSE = 1.0
 _PULSES_IN_SILENCE = 4
 
 
+def evidence_order(settings: FarmConfig, run: str, words: str = "") -> EvidenceOrder | None:
+    """Return what is to be kept of failures in a run, and where; None if nothing is."""
+    if not settings.golden or not settings.keep_failures:
+        return None
+    return EvidenceOrder(
+        folder=str(runs.prepare(settings.cache_path, "failures")),
+        run=run,
+        budget=settings.keep_failures * 1_000_000,
+        redact=settings.redacted,
+        words=words,
+    )
+
+
 class Blueprint:
     """Describes workers, after conftests and plugins had their say about each.
 
@@ -67,31 +80,20 @@ class Blueprint:
         )
         self.nodes[worker] = node
         self._config.hook.pytest_configure_node(node=node)
-        settings = self._settings
+        settings, files = self._settings, WorkerFiles(str(folder), worker)
         return WorkerSpec(
             worker=worker,
-            files=WorkerFiles(str(folder), worker),
+            files=files,
             control=hub.control,
             broadcast=hub.news,
             coordinator=os.getpid(),
             pulse=min(_PULSE, settings.heartbeat_timeout / _PULSES_IN_SILENCE),
             sensors=Level(settings.sensors),
             token=secrets.token_hex(16),
-            job=self._job(node),
+            job=self._job(node, files),
         )
 
-    def _evidence(self) -> EvidenceOrder | None:
-        settings = self._settings
-        if not settings.golden or not settings.keep_failures:
-            return None
-        return EvidenceOrder(
-            folder=str(runs.prepare(settings.cache_path, "failures")),
-            run=self._run,
-            budget=settings.keep_failures * 1_000_000,
-            redact=tuple(name.lower() for name in settings.redact),
-        )
-
-    def _job(self, node: WorkerNode) -> PytestJob:
+    def _job(self, node: WorkerNode, files: WorkerFiles) -> PytestJob:
         factory = getattr(self._config, "_tmp_path_factory", None)
         inner = f"popen-{node.gateway.id}"
         given = self._config.invocation_params
@@ -106,5 +108,6 @@ class Blueprint:
             environment=dict(os.environ),
             counts_failures=self._counts_failures,
             anomalies=self._settings.anomaly_policy,
-            evidence=self._evidence(),
+            redact=self._settings.redacted,
+            evidence=evidence_order(self._settings, self._run, str(files.words)),
         )

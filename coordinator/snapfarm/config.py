@@ -180,6 +180,11 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.root / self.cache_dir
 
     @property
+    def redacted(self) -> tuple[str, ...]:
+        """The columns of `redact` in lower case, as they are compared."""
+        return tuple(name.lower() for name in self.redact)
+
+    @property
     def history_path(self) -> Path:
         """The file of the history."""
         return self.cache_path / "history.sqlite"

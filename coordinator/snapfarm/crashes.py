@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from snapfarm.happenings import Died, KillReason
+from snapfarm.stacktext import without_machinery
 from snapfarm_worker.blackbox import Phase
 
 if TYPE_CHECKING:
@@ -56,9 +57,21 @@ class CrashScheduler:
 
 
 def crash_report(
-    nodeid: str, location: Location, died: Died, seconds: float, limit: float
+    nodeid: str,
+    location: Location,
+    died: Died,
+    seconds: float,
+    limit: float,
+    *,
+    full_trace: bool = False,
 ) -> pytest.TestReport:
-    """Return the report of an item that killed its worker, with all that is known of its end."""
+    """Return the report of an item that killed its worker, with all that is known of its end.
+
+    Stacks are without frames of pytest and the farm, unless `full_trace` asks for them.
+    """
+    stacks, printed = died.stacks, died.printed
+    if not full_trace:
+        stacks, printed = without_machinery(stacks), without_machinery(printed)
     phase = _PHASES.get(died.record.phase, "in its run phase")
     lines = [f"worker {died.worker!r} crashed while running {nodeid!r}"]
     match died.killed:
@@ -76,10 +89,10 @@ def crash_report(
     sections = [
         (title, text)
         for title, text in (
-            ("Stacks of all threads", died.stacks),
+            ("Stacks of all threads", stacks),
             ("Captured stdout of the last moments", died.captured_output),
             ("Captured stderr of the last moments", died.captured_errors),
-            ("Uncaptured output of the worker", died.printed),
+            ("Uncaptured output of the worker", printed),
         )
         if text
     ]

@@ -59,14 +59,17 @@ class Farm:
         compares: bool = True,
         reruns: Callable[[str, Died, float], bool] | None = None,
         failures: FailureReruns | None = None,
+        woke: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """With `compares`, the end waits for the first workers to have collected.
 
         `reruns` is asked whether an item shall run again, with how its worker died and how long
         the item had run, before that is reported to the owner. `failures` is asked the same of an
-        item that has failed; None where failures never run again.
+        item that has failed; None where failures never run again. `woke` is called when a step
+        has waited, before the owner hears of anything.
         """
+        self._woke = woke
         self._failures = failures
         self._compares = compares
         self._reruns = reruns
@@ -166,7 +169,10 @@ class Farm:
     def step(self, timeout: float = 0.5) -> None:
         """Wait for something to happen, and handle it."""
         self._time.begin_starts()
-        for event in self._hub.poll(timeout):
+        events = self._hub.poll(timeout)
+        if self._woke is not None:
+            self._woke()
+        for event in events:
             self._handle(event)
         self._time.enforce(self._takes_orders)
 

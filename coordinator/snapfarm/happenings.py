@@ -12,6 +12,7 @@ import msgspec
 import zmq
 
 from snapfarm_worker import blackbox
+from snapfarm_worker.evidence import LastWords
 from snapfarm_worker.wire import FromWorker
 
 
@@ -87,6 +88,8 @@ class Died(msgspec.Struct, frozen=True, kw_only=True):
     printed: str
     stacks: str
     missing: int
+    #: What its test had executed, up to a second before; None of a test that ran for less.
+    words: LastWords | None = None
 
     @property
     def records(self) -> tuple[blackbox.Record, ...]:

@@ -36,6 +36,8 @@ class LocalDatabases:
         #: Golden databases that were obtained together with another, until they are needed.
         self._snapshots: dict[str, Snapshot] = {}
         self.databases = Databases(policy=ResetPolicy(config.reset), sensors=Level(config.sensors))
+        #: Is told of each golden database that was obtained.
+        self.told: Callable[[GoldenResult], None] | None = None
         self._layers: LocalLayers | None = None
         if config.layers or config.layer_modules:
             self._layers = LocalLayers(config, self._obtain, rebuild=rebuild)
@@ -61,9 +63,13 @@ class LocalDatabases:
 
         if golden.name not in self._failed:
             try:
-                return obtain_one(self._config, golden, rebuild=self._rebuild)
+                result = obtain_one(self._config, golden, rebuild=self._rebuild)
             except UserError as error:
                 self._failed[golden.name] = str(error)
+            else:
+                if self.told is not None:
+                    self.told(result)
+                return result
         pytest.fail(self._failed[golden.name], pytrace=False)
 
     @pytest.hookimpl(trylast=True)

@@ -6,6 +6,7 @@ import contextlib
 import enum
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -15,6 +16,7 @@ from snapfarm.launch.output import OutputPipe, borrow, captured_tail, text_of
 from snapfarm.launch.worker import WorkerProcess
 from snapfarm_worker import blackbox
 from snapfarm_worker.blackbox import abridged
+from snapfarm_worker.evidence import LastWords
 from snapfarm_worker.jobs import EXIT_FAILED, STACKS_SIGNAL, WorkerSpec
 
 #: Exit statuses of a worker that has sent a last message.
@@ -68,6 +70,13 @@ def _started(
             f"worker {spec.worker} could not be started: {type(error).__name__}: {error}"
         ) from error
     return output, process
+
+
+def _words(file: Path) -> LastWords | None:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=LastWords)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 class Sentence(msgspec.Struct):
@@ -242,11 +251,12 @@ class Peer:
             captured_errors=captured[1],
             printed=self.output.tail(),
             stacks=self._stacks(),
+            words=_words(self._files.words),
             missing=max(0, sum(each.finished for each in (record, *others)) - self.finished),
         )
         self.output.close()
         self.process.close()
         files = self._files
-        for path in (*self._boxes, files.output, files.stacks, files.pid):
+        for path in (*self._boxes, files.output, files.stacks, files.words, files.pid):
             path.unlink(missing_ok=True)
         return died

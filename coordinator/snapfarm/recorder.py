@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from snapfarm.golden import GoldenResult
     from snapfarm.happenings import Died
     from snapfarm_worker.anomaly import Anomaly
+    from snapfarm_worker.items import ItemDatabases
     from snapfarm_worker.wire import FromWorker
 
 #: Characters of a worker's last words that are shown.
@@ -49,6 +50,8 @@ class RunRecorder:
             planned_workers=workers,
             dist=dist,
         )
+        #: Whether it is a farm's run, with workers or without: kept, published, shown at the end.
+        self.complete = bool(workers)
         self._root = root
         self._began = time.monotonic()
         #: Attempts that killed a worker, of items that run again, by node id.
@@ -110,7 +113,7 @@ class RunRecorder:
                 for reset in resets:
                     line.resets[reset.tier] = line.resets.get(reset.tier, 0) + 1
                     line.reset_seconds += reset.seconds
-                self.report.anomalies += anomalies
+                self.anomalies(anomalies)
             case _:
                 pass
 
@@ -129,11 +132,16 @@ class RunRecorder:
         seconds: float,
         phases: Iterable[Phase],
         evidence: tuple[DatabaseEvidence, ...] = (),
+        resets: tuple[wire.RingReset, ...] = (),
     ) -> None:
-        """Keep an item's outcome, which is that of its worst phase, and what its phases took."""
+        """Keep an item's outcome, which is that of its worst phase, and what its phases took.
+
+        `evidence` and `resets` are given where they did not come with a message.
+        """
         phases = tuple(phases)
         reset, sent = self._last
         self._last = (0.0, ())
+        reset += sum(each.seconds for each in resets)
         began = self._ago(seconds)
         tries = self._crashed.pop(nodeid, ())
         if tries or any(phase.failure is not None for phase in phases):
@@ -173,7 +181,8 @@ class RunRecorder:
     ) -> None:
         """Keep that an item killed its worker; `final` if that is its outcome."""
         began = self._ago(seconds)
-        tries = self._crashed.pop(nodeid, ()) + attempts([phase], died.worker, began)
+        kept = tuple(self._remains(nodeid, died))
+        tries = self._crashed.pop(nodeid, ()) + attempts([phase], died.worker, began, kept)
         if not final:
             self._crashed[nodeid] = tries
             return
@@ -191,6 +200,24 @@ class RunRecorder:
                 attempts=self._at_home(tries),
             )
         )
+
+    def _remains(self, nodeid: str, died: Died) -> Iterator[DatabaseEvidence]:
+        """Yield what is known of the databases of a worker that a test has killed."""
+        words = died.words
+        said = {}
+        if words is not None and words.test == nodeid:
+            said = {each.database: each.statements for each in words.databases}
+        for golden in self.report.golden:
+            if "/" not in golden.name:
+                yield DatabaseEvidence(
+                    database=golden.name,
+                    statements=said.get(golden.name, ()),
+                    note=(
+                        "it was in the memory of its worker, and ended with it; its golden state "
+                        f"is {golden.digest[:12]}"
+                        + ("; statements up to a second before" if golden.name in said else "")
+                    ),
+                )
 
     def _ago(self, seconds: float) -> float:
         """Return when something began that has just ended, in seconds since the run began."""
@@ -215,7 +242,19 @@ class RunRecorder:
 
     def anomalies(self, found: Iterable[Anomaly]) -> None:
         """Keep anomalies that did not come with a worker's message."""
-        self.report.anomalies += found
+        self.report.anomalies += map(self._near, found)
+
+    def _near(self, anomaly: Anomaly) -> Anomaly:
+        """Return an anomaly with the paths in its texts relative to the root."""
+        if not self._root:
+            return anomaly
+        root = f"{self._root}/"
+        return msgspec.structs.replace(
+            anomaly,
+            message=anomaly.message.replace(root, ""),
+            stack=tuple(line.replace(root, "") for line in anomaly.stack),
+            evidence=tuple(line.replace(root, "") for line in anomaly.evidence),
+        )
 
     def gone(self, worker: str) -> None:
         """Keep that a worker's process has ended, in order or not."""
@@ -264,8 +303,10 @@ class RunRecorder:
 class PlainItems:
     """The pytest plugin that keeps the items of a run without a farm."""
 
-    def __init__(self, recorder: RunRecorder) -> None:
+    def __init__(self, recorder: RunRecorder, databases: ItemDatabases | None = None) -> None:
+        """`databases` is asked for the resets and the evidence of each item."""
         self._recorder = recorder
+        self._databases = databases
         #: Reports of items that have not ended, by node id.
         self._reports: dict[str, list[pytest.TestReport]] = {}
 
@@ -279,4 +320,9 @@ class PlainItems:
         worker = next((str(vars(report).get("worker_id", "master")) for report in found), "master")
         seconds = sum(report.duration for report in found)
         phases = [phase_of(each) for each in found]
-        self._recorder.finished(nodeid, worker, seconds, phases)
+        resets: tuple[wire.RingReset, ...] = ()
+        evidence: tuple[DatabaseEvidence, ...] = ()
+        if self._databases is not None:
+            _, resets = self._databases.take(nodeid)
+            evidence = self._databases.take_evidence(nodeid)
+        self._recorder.finished(nodeid, worker, seconds, phases, evidence, resets)

@@ -209,7 +209,14 @@ class Replay:
     def _crash_report(
         self, node: WorkerNode, key: str, died: Died, seconds: float
     ) -> pytest.TestReport:
-        report = crash_report(nodeid_of(key), self._location(key), died, seconds, self._limit)
+        report = crash_report(
+            nodeid_of(key),
+            self._location(key),
+            died,
+            seconds,
+            self._limit,
+            full_trace=bool(self._config.getoption("fulltrace", False)),
+        )
         self._mark(report, node, key)
         vars(report).update(farm_crash=True)
         return report

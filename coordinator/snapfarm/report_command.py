@@ -32,7 +32,8 @@ def report(
     """Write the report of a run: the last one, or RUN, by the begin of its name or a JSON file."""
     try:
         explicit = None if config_file is None else Path(config_file)
-        cache = load_config(Path.cwd(), explicit=explicit).cache_path
+        config = load_config(Path.cwd(), explicit=explicit)
+        cache = config.cache_path
         if only_list:
             for name in runs.names(cache):
                 click.echo(name)
@@ -41,7 +42,9 @@ def report(
         to_terminal = output in {None, "-"}
         if format_name is None:
             format_name = None if output is None else formats.format_of(Path(output))
-        text = formats.render(runs.with_history(found, cache), format_name or "text")
+        text = formats.render(
+            runs.with_history(found, cache, config.history_path), format_name or "text"
+        )
         if to_terminal:
             sys.stdout.write(text)
         elif output is not None:

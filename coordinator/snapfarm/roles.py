@@ -10,15 +10,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from snapfarm import hookspecs, xdist_names
 from snapfarm.config import FarmConfig, load_config
 from snapfarm.errors import UserError
+from snapfarm.live import CI_VARIABLES
 from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
-from snapfarm_worker.evidence import without_literals
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.session import is_worker_session
 from snapfarm_worker.texts import readable
@@ -46,6 +45,13 @@ _FLAGS = {
     "--tx": re.compile(r"--tx(?:=|$)"),
     "--looponfail": re.compile(r"-f$|--looponfail$"),
 }
+
+#: Failed tests that are shown at the end, and the width where there is no terminal.
+_WORST = 5
+_ENDLESS = 1_000
+
+#: The plugin that makes a pytest process a laboratory of `snapfarm.flakes.experiment`.
+LABORATORY = "snapfarm.flakes.lab"
 
 #: The value of `--farm` that leaves the number of workers to the configuration.
 CONFIGURED = "configured"
@@ -203,6 +209,8 @@ def become_coordinator(config: pytest.Config, farm_config: FarmConfig, workers: 
     launcher = config.stash[_launcher_key]
     session = FarmSession(config, farm_config, workers, config.stash[sys_path_key], launcher)
     config.pluginmanager.register(session, "farm-session")
+    if config.option.farm_config:
+        session.report.report.replay = ("--config", str(config.option.farm_config))
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         # Results of several files come interleaved: a file name before each dot would not do.
@@ -229,12 +237,35 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
     local = config.stash.get(_local_key, None)
     if local is None:
         local = LocalDatabases(farm_config or FarmConfig(root=config.rootpath))
-    recorder = RunRecorder(0, "no")
-    config.pluginmanager.register(DatabasePlugin(local.databases, local.anomalies), DATABASE_PLUGIN)
+    recorder = RunRecorder(0, "no", root=str(config.rootpath))
+    evidence = None
+    if farm_config is not None and _is_farm_without_workers(config):
+        from snapfarm.blueprint import evidence_order
+
+        recorder.complete = True
+        evidence = evidence_order(farm_config, recorder.report.run)
+        local.told = recorder.golden
+    redact = () if farm_config is None else farm_config.redacted
+    databases = DatabasePlugin(local.databases, local.anomalies, evidence, redact)
+    config.pluginmanager.register(databases, DATABASE_PLUGIN)
     config.pluginmanager.register(local, "farm-local")
-    if _report_path(config) is not None:
-        config.pluginmanager.register(PlainItems(recorder), "farm-plain-items")
+    if recorder.complete or _report_path(config) is not None:
+        items = PlainItems(recorder, databases if recorder.complete else None)
+        config.pluginmanager.register(items, "farm-plain-items")
     return recorder
+
+
+def _is_farm_without_workers(config: pytest.Config) -> bool:
+    """Whether a run in this process is to be kept as a farm's: `farm run -n 0`, `--farm=0`.
+
+    A plain pytest is not, nor a worker of pytest-xdist, nor a laboratory, which forks.
+    """
+    return (
+        config.option.farm_workers == "0"
+        and not hasattr(config, "workerinput")
+        and not config.pluginmanager.has_plugin(LABORATORY)
+        and not only_looks(config.option, ("collectonly",))
+    )
 
 
 def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.Config) -> None:
@@ -243,9 +274,10 @@ def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.
     plugin = config.pluginmanager.get_plugin(DATABASE_PLUGIN)
     if isinstance(plugin, DatabasePlugin):
         recorder.anomalies(plugin.anomalies)
+    width = _width(reporter)
     if report.anomalies:
         reporter.section("database anomalies")
-        for line in terminal.anomaly_lines(report.anomalies):
+        for line in terminal.anomaly_lines(report.anomalies, width):
             reporter.write_line(line)
     if report.unrun:
         reporter.section("not run")
@@ -259,6 +291,27 @@ def summarize(reporter: TerminalReporter, recorder: RunRecorder, config: pytest.
     resets = terminal.reset_line(report.workers.values())
     if resets is not None and config.get_verbosity() > 0:
         reporter.write_line(resets)
+    if recorder.complete and reporter.hasopt("f") and config.get_verbosity() > -2:
+        _worst(reporter, report, width)
+
+
+def _worst(reporter: TerminalReporter, report: RunReport, width: int | None) -> None:
+    """Print what failed, the worst first, why as far as that is known, and what to run next."""
+    from snapfarm.report.text import failed_lines
+
+    lines = list(failed_lines(report, width or _ENDLESS, _WORST))
+    if lines:
+        reporter.section("worst first")
+    for line in lines:
+        command = line.startswith("    -> ")
+        reporter.write_line(readable(line.removeprefix("  ")), bold=command)
+
+
+def _width(reporter: TerminalReporter) -> int | None:
+    """Return the width of the terminal; None where lines go into a file, or the log of a CI."""
+    if not reporter.isatty() or any(os.environ.get(name) for name in CI_VARIABLES):
+        return None
+    return reporter._tw.fullwidth  # noqa: SLF001  # pytest asks for it in no other way
 
 
 def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config) -> None:
@@ -269,10 +322,8 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
     if hasattr(config, "workerinput"):
         return
     path = _report_path(config)
-    if path is not None or recorder.report.planned_workers:
+    if path is not None or recorder.complete:
         recorder.close(exit_status)
-    if recorder.report.planned_workers:
-        _blank(recorder.report, config)
     if path is not None:
         try:
             model.write_json(recorder.report, path)
@@ -281,21 +332,8 @@ def write_report(recorder: RunRecorder, exit_status: int, config: pytest.Config)
         except Exception as error:
             told = f"{type(error).__name__}: {error}"
             _warn(f"the report could not be written: {readable(told)}")
-    if recorder.report.planned_workers:
+    if recorder.complete:
         _publish(recorder.report, config)
-
-
-def _blank(report: RunReport, config: pytest.Config) -> None:
-    """Blank in anomalies what is blanked in the evidence of failures."""
-    from snapfarm.plugin import farm_config_of
-
-    farm_config = farm_config_of(config)
-    if farm_config is not None and farm_config.redact:
-        redact = [name.lower() for name in farm_config.redact]
-        report.anomalies = [
-            msgspec.structs.replace(each, sql=without_literals(each.sql, redact))
-            for each in report.anomalies
-        ]
 
 
 def _publish(report: RunReport, config: pytest.Config) -> None:
@@ -307,8 +345,6 @@ def _publish(report: RunReport, config: pytest.Config) -> None:
         return
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     report.seed = str(config.getoption("randomly_seed", "") or "")
-    if config.option.farm_config:
-        report.replay = ("--config", str(config.option.farm_config))
 
     def say(line: str) -> None:
         if reporter is not None:

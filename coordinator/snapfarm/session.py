@@ -24,6 +24,7 @@ from snapfarm.hub import Hub
 from snapfarm.interrupts import Interrupts
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.launcher import Launcher
+from snapfarm.live import Live
 from snapfarm.recorder import RunRecorder
 from snapfarm.replay import Replay
 from snapfarm.report import terminal
@@ -83,6 +84,7 @@ class FarmSession:
         )
         self._nodes = self._blueprint.nodes
         self._readiness = Readiness(self._teller, workers)
+        self._live = Live(config, workers, farm_config.history_path)
         self._replay = Replay(config, self._testrun, farm_config.test_timeout, self._watch)
         self._collected = False
         #: The last word of workers that stop, until the item that they still run has ended.
@@ -149,6 +151,7 @@ class FarmSession:
             limits,
             reruns=self._is_rerun,
             failures=self if self._settings.reruns else None,
+            woke=self._live.hide,
         )
         self._config.hook.pytest_xdist_setupnodes(config=self._config, specs=[])
         self._farm.start(self._workers)
@@ -191,12 +194,14 @@ class FarmSession:
         with Interrupts(hub.wake) as interrupts:
             try:
                 while not farm.done:
+                    self._live.show()
                     # What was not due in the last step is written soon.
                     farm.step(0.05 if self._watch.keeper.pending else 0.5)
                     self._watch.keeper.write()
                     self._obey()
                     interrupts.check()
             except BaseException as error:
+                self._live.hide()
                 self._abort(farm, interrupts, isinstance(error, KeyboardInterrupt))
                 raise
             if farm.unrun and not self._recorder.report.unrun:
@@ -299,6 +304,7 @@ class FarmSession:
             return
         node = self._nodes[worker]
         self._recorder.arrived(worker, message)
+        self._live.arrived(worker, message)
         if isinstance(message, wire.ItemFinished):
             self._watch.observed(message)
         match message:
@@ -424,12 +430,16 @@ class FarmSession:
         self._announce_ready(now=True)
         final, phase = self._replay.crashed(self._nodes[died.worker], key, died, seconds)
         self._recorder.crashed(nodeid_of(key), died, seconds, phase, final=final)
+        if final:
+            self._live.crashed(died.worker, key, seconds)
         if not final:
             self._recorder.notice(f"{died.worker}: {nodeid_of(key)} killed it, and runs again")
 
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Tell plugins that a worker is gone, and keep what it said about its end."""
         self._recorder.gone(worker)
+        self._live.gone(worker)
+        self._teller.died(worker, blames_a_test=died.record.phase in RUNNING)
         # None: gevent, say, in a conftest that is ours too, has collected the process before us.
         expected = orderly and (died.exit_code in {0, None} or died.killed is KillReason.ENDING)
         error = None if expected else terminal.end_of(died)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from snapfarm.report import terminal
+from snapfarm.stacktext import FATAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,8 @@ class Teller:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        #: Last words of workers that crash, by worker, until it is known whether a test did it.
+        self._withheld: dict[str, list[str]] = {}
 
     def say(self, line: str) -> None:
         """Tell of the farm's progress; not with `-q`."""
@@ -46,14 +49,27 @@ class Teller:
             reporter.write_line(f"[{worker}] {what}", yellow=True)
 
     def printed(self, worker: str, lines: Iterable[str]) -> None:
-        """Show what a worker wrote past pytest's capture (all of it, with `-s`)."""
+        """Show what a worker wrote past pytest's capture (all of it, with `-s`).
+
+        Of a crash only the first line: the stacks are in the failure of the test that did it.
+        """
         reporter = self._reporter()
         if reporter is None:
             sys.stdout.writelines(f"[{worker}] {line}\n" for line in lines)
             return
-        reporter.ensure_newline()
         for line in lines:
+            if worker in self._withheld:
+                self._withheld[worker].append(line)
+                continue
             reporter.write_line(f"[{worker}] {line}")
+            if line.startswith(FATAL) and self._config.getoption("capture", "no") != "no":
+                self._withheld[worker] = []
+
+    def died(self, worker: str, *, blames_a_test: bool) -> None:
+        """A worker has ended; what it said of its end is shown unless a test's failure has it."""
+        lines = self._withheld.pop(worker, [])
+        if not blames_a_test:
+            self.printed(worker, lines)
 
     def deselected(self, nodeids: Iterable[str]) -> None:
         """Count what workers deselected."""

@@ -101,6 +101,20 @@ def fill(page: Page, text: str) -> None:
     page.call("Input.insertText", text=text)
 
 
+def click(page: Page, element: str) -> None:
+    """Click as a person does: a script may not copy by itself."""
+    box = cast(
+        "dict[str, float]",
+        page.run(
+            f"{element}.scrollIntoView({{block: 'center'}}), "
+            f"{element}.getBoundingClientRect().toJSON()"
+        ),
+    )
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind in ("mousePressed", "mouseReleased"):
+        page.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+
 def fine(page: Page, file: Path) -> None:
     """Nothing went wrong, and nothing but the page itself was asked for."""
     assert page.complaints == []
@@ -129,7 +143,10 @@ def test_tests_are_filtered_by_name_and_outcome_and_found_by_link(
     again = opened(browser, pages["fixed"], "#test=" + quote("tests/test_shop.py::test_price"))
     assert headline(again) == "tests/test_shop.py::test_price"
     text = str(again.run("document.getElementById('detail').textContent"))
+    assert "farm replay 0a1b2c3d:tests/test_shop.py::test_price" in text
     assert "farm run -n 1 tests/test_shop.py::test_price" in text
+    assert "order-dependent, victim (confidence: high)" in text
+    assert "3 of 6 attempts failed (95 %: 19 to 81 %)" in text
     assert "leaked-transaction" in text
     assert "customer: 1 added, 1 removed, 31 changed" in text
     cells = again.run(
@@ -192,6 +209,139 @@ def test_the_timeline_tells_what_is_under_the_pointer_and_leads_to_it(
     said = "test_stock[a|b], flaky, 2.0 s"
     page.wait(f"document.getElementById('hover').textContent.includes('{said}')")
     assert headline(page) == "tests/test_shop.py::test_stock[a|b]"
+    fine(page, pages["fixed"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lane", "said"),
+    [
+        (0.3, 0, ": start, 400 ms"),
+        (0.56, 0, ": broadcast, 125 ms"),
+        (0.7, 0, ": restore, 125 ms"),
+        (1.2, 0, ": collection, 1.0 s"),
+        (9.0, 0, ": idle"),
+        (3.3, 1, ": tests/test_shop.py::test_kills, crashed, 500 ms"),
+        (9.0, 1, ": its process has ended: signal SIGKILL in the call of"),
+        (0.04, 1, ": not there yet"),
+    ],
+)
+def test_the_timeline_has_all_that_a_worker_does(
+    browser: Chromium, pages: dict[str, Path], seconds: float, lane: int, said: str
+) -> None:
+    page = opened(browser, pages["fixed"])
+    page.run("document.getElementById('lanes').scrollIntoView()")
+    box = cast(
+        "dict[str, float]",
+        page.run("document.getElementById('lanes').getBoundingClientRect().toJSON()"),
+    )
+    x = box["x"] + 64 + (box["width"] - 72) * seconds / 12.5
+    y = box["y"] + 26 + 28 * lane + 14
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    hover = "document.getElementById('hover').textContent"
+    page.wait(f"{hover}.startsWith('gw{lane} at ') && {hover}.includes({said!r})")
+    fine(page, pages["fixed"])
+
+
+def test_the_history_is_read_with_the_keyboard_and_in_a_table(
+    browser: Chromium, pages: dict[str, Path]
+) -> None:
+    page = opened(browser, pages["fixed"])
+    page.run("document.getElementById('heat').focus()")
+    hover = "document.getElementById('heat-hover').textContent"
+    page.press("ArrowLeft")
+    assert str(page.run(hover)).startswith("tests/test_shop.py::test_setup: failed in run 0a1b2c05")
+    page.press("ArrowLeft")
+    said = str(page.run(hover))
+    assert said.startswith("tests/test_shop.py::test_setup: passed in run 0a1b2c04")
+    assert said.endswith("commit 4444444444")
+    page.press("ArrowDown")
+    page.press("Home")
+    assert "test_price: passed in run 0a1b2c00" in str(page.run(hover))
+    page.press("Enter")
+    assert headline(page) == "tests/test_shop.py::test_price"
+    rows = page.run(
+        "[...document.querySelectorAll('#troubled tbody tr')].map(row => "
+        "[...row.cells].slice(0, 3).map(cell => cell.textContent))"
+    )
+    assert rows == [
+        ["tests/test_shop.py::test_setup", "4 failed, 2 passed", ""],
+        [
+            "tests/test_shop.py::test_price",
+            "3 passed, 3 failed",
+            "3 of 6 attempts failed (95 %: 19 to 81 %)",
+        ],
+        [
+            "tests/test_shop.py::test_stock[a|b]",
+            "3 passed, 3 flaky",
+            "3 of 9 attempts failed (95 %: 12 to 65 %)",
+        ],
+        ["tests/test_shop.py::test_kills", "2 not there, 2 passed, 2 crashed", ""],
+    ]
+    fine(page, pages["fixed"])
+
+
+def test_a_command_is_copied_with_a_clipboard_and_without(
+    browser: Chromium, pages: dict[str, Path]
+) -> None:
+    wanted = "farm replay 0a1b2c3d:tests/test_shop.py::test_kills"
+    page = opened(browser, pages["fixed"])
+    page.run(
+        "window.copied = ''; document.addEventListener('copy', () => "
+        "{ window.copied = document.activeElement.value; })"
+    )
+    button = "document.querySelector('#detail .command button')"
+    # Whoever may not write to the clipboard copies as in old times.
+    page.run("navigator.clipboard.writeText = () => Promise.reject(new Error('denied'))")
+    click(page, button)
+    page.wait(f"{button}.textContent === 'Copied'")
+    assert page.run("window.copied") == wanted
+    assert page.run("document.querySelector('body > textarea')") is None
+    fine(page, pages["fixed"])
+
+    browser.call(
+        "Browser.grantPermissions",
+        {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]},
+    )
+    page = opened(browser, pages["fixed"])
+    page.call("Page.bringToFront")
+    click(page, button)
+    page.wait(f"{button}.textContent === 'Copied'")
+    assert page.run("navigator.clipboard.readText()") == wanted
+    fine(page, pages["fixed"])
+
+
+def test_it_prints_what_failed_with_all_details_on_white(
+    browser: Chromium, pages: dict[str, Path]
+) -> None:
+    page = opened(browser, pages["fixed"], scheme="dark")
+    pdf = page.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+    assert str(pdf["data"]).startswith("JVBERi")  # %PDF
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    page.call("Emulation.setEmulatedMedia", media="print", features=dark)
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.run("document.documentElement.dataset.theme") == "light"
+    text = str(page.run("document.body.innerText"))
+    for name in ("test_kills", "test_price", "test_setup", "test_stock[a|b]"):
+        assert f"farm replay {'' if '[' not in name else chr(39)}0a1b2c3d:tests" in text
+        assert f"tests/test_shop.py::{name}" in text
+    # Nothing that matters is closed, cut or out of sight.
+    for part in ("last words", "a <warning>", "INSERT INTO customer", "Hopper", "shop.py:3"):
+        assert part in text, part
+    gone = "header, #list, #detail, #search, .chips, .buttons, .command button"
+    assert page.run(
+        f"[...document.querySelectorAll({gone!r})].filter(each => each.offsetParent).length"
+    ) == 0  # fmt: skip
+    assert page.run(
+        "[...document.querySelectorAll('#print pre')].filter("
+        "each => each.scrollHeight > each.clientHeight + 1).length"
+    ) == 0  # fmt: skip
+    assert page.run("getComputedStyle(document.querySelector('.print-item')).breakInside") in {
+        "avoid",
+        "avoid-page",
+    }
+    page.run("dispatchEvent(new Event('afterprint'))")
+    assert page.run("document.documentElement.dataset.theme") == "dark"
     fine(page, pages["fixed"])
 
 

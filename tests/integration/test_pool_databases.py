@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import xmlschema
 
 from snapfarm import Golden, WorkerPool
 from snapfarm.errors import ConfigError, TaskUnshippable
@@ -17,6 +18,8 @@ from snapfarm.pool import Progress
 from snapfarm_worker.anomaly import AnomalyKind
 from support.pool import golden, wait_until
 from support.pool_tasks import LIMIT, echo, rows, rows_of_both, write
+
+JUNIT = Path(__file__).parent.parent / "support" / "junit.xsd"
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +161,11 @@ def test_figures_progress_and_report(database: Golden, tmp_path: Path) -> None:
     assert written["tasks"]["done"] == 200
     assert "<html" in report.write(tmp_path / "report.html").read_text()
     assert report.write(str(tmp_path / "report.txt")).read_text() == f"{report}\n"
-    with pytest.raises(ConfigError, match=r"\.html, \.json, \.md, \.txt, not in '\.pdf'"):
+    xmlschema.XMLSchema(str(JUNIT)).validate(report.write(tmp_path / "report.xml").read_text())
+    for name in ("report.html", "report.md", "report.xml"):
+        assert "ZeroDivisionError: division by zero" in report.write(tmp_path / name).read_text()
+    assert "failed  " in str(report)
+    assert "ZeroDivisionError: division by zero" in str(report)
+    with pytest.raises(ConfigError, match=r"\.md, \.txt, \.xml, not in '\.pdf'"):
         report.write(tmp_path / "report.pdf")
     assert "201" in str(pool.report())

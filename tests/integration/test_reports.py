@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import cast
 from xml.etree import ElementTree as ET
 
+import msgspec
 from click.testing import CliRunner
 
 from snapfarm.cli import main
 from snapfarm.report import runs
-from snapfarm.report.model import ItemLine
+from snapfarm.report.model import ItemLine, RunReport
 from support.pytest_runs import Runs
 
 FILES: Mapping[str, str] = {
     "farm.toml": """
 redact = ["users.password"]
 keep_runs = 1
+heartbeat_timeout = 2
 [reports]
 html = "out/farm.html"
 junit = "out/junit.xml"
@@ -53,8 +55,17 @@ def pytest_runtest_protocol(item, nextitem):
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 """,
+    # Not in the tests' file, which tracebacks show: what a test says is its own.
+    "leaks.py": """
+import os, sqlite3
+
+def leave_open():
+    conn = sqlite3.connect(os.environ["FARM_URI_OTHER"], uri=True)
+    conn.execute("UPDATE users SET password = 'swordfish'")
+    return conn
+""",
     "test_a.py": """
-import os, signal, sqlite3, pytest
+import os, signal, sqlite3, time, leaks, pytest
 
 def test_passes(farm_db):
     farm_db.execute("DELETE FROM users")
@@ -70,12 +81,13 @@ def broken(farm_db):
     yield
     farm_db.execute("DELETE FROM users WHERE id = 2")
     farm_db.commit()
+    held.append(leaks.leave_open())
     raise RuntimeError("in teardown")
 
 def test_teardown(broken):
     pass
 
-seen = []
+seen, held = [], []
 
 def test_flaky(farm_db):
     farm_db.execute("DELETE FROM users WHERE id = 2")
@@ -84,6 +96,11 @@ def test_flaky(farm_db):
 
 @pytest.mark.farm(database="other")
 def test_kills(farm_db):
+    farm_db.execute("UPDATE users SET password = 'hunter5'")
+    # Beside the black box of this worker.
+    (box,) = {line.split()[-1] for line in open("/proc/self/maps") if line.endswith(".box\\n")}
+    while not os.path.exists(box.removesuffix("box") + "words"):
+        time.sleep(0.02)
     os.kill(os.getpid(), signal.SIGKILL)
 """,
 }
@@ -131,6 +148,19 @@ def test_a_run_leaves_reports_and_the_evidence_of_its_failures(tmp_path: Path) -
         "test_kills": {"error"},
     }
 
+    # Its history is that of all attempts, though one run only is kept.
+    with contextlib.chdir(suite.root):
+        shown = CliRunner().invoke(main, ["report", "--format", "json"])
+    history = msgspec.json.decode(shown.output, type=RunReport).history
+    assert history.outcomes == {
+        "test_a.py::test_passes": "pp",
+        "test_a.py::test_fails": "-f",
+        "test_a.py::test_teardown": "-f",
+        "test_a.py::test_flaky": "-k",
+        "test_a.py::test_kills": "-c",
+    }
+    assert [(run.tests, run.failed, run.flaky) for run in history.runs] == [(1, 0, 0), (5, 3, 1)]
+
     # One run is kept, and has what --farm-report has.
     cache = suite.root / ".farm"
     (name,) = runs.names(cache)
@@ -156,12 +186,21 @@ def test_a_run_leaves_reports_and_the_evidence_of_its_failures(tmp_path: Path) -
     # The evidence: what changed, committed or not; each test's own, as it was then.
     ((kept, changes),) = only(items["test_fails"])
     assert changes == "users +1 -0 ~1"
-    assert [changes for _, changes in only(items["test_teardown"])] == ["users +0 -1 ~0"]
+    assert [changes for _, changes in only(items["test_teardown"])] == [
+        "users +0 -1 ~0",
+        "users +0 -0 ~2",
+    ]
     assert [changes for _, changes in only(items["test_flaky"])] == ["users +0 -1 ~0"]
     assert only(items["test_flaky"], 1) == []
+    # The secret of an anomaly is nowhere: not on the terminal, in no report, in no database.
+    assert "leaked-transaction" in run.stdout.partition("database anomalies")[2]
+    assert "swordfish" not in run.text
+    for file in (*suite.root.rglob("*"), step):
+        if file.is_file() and file.name != "leaks.py" and "__pycache__" not in file.parts:
+            assert b"swordfish" not in file.read_bytes(), file
     assert (
         len({file for item in items.values() for file, _ in (only(item) if item.attempts else [])})
-        == 3
+        == 4
     )
     data = (suite.root / kept).read_bytes()
     assert b"hunter" not in data
@@ -174,8 +213,48 @@ def test_a_run_leaves_reports_and_the_evidence_of_its_failures(tmp_path: Path) -
     )
     assert statements.statements[-1] == "SELECT count(*) FROM users"
     assert "hunter" not in repr(statements)
+
+    # A crash takes its databases with it; what is known of them is kept, and what it did is too.
+    gone = {each.database: each for each in items["test_kills"].attempts[0].evidence}
+    assert set(gone) == {"default", "other"}
+    for each in gone.values():
+        assert each.note.startswith("it was in the memory of its worker, and ended with it; ")
+    assert gone["default"].statements == ()
+    ((last, *_),) = [each.statements for each in gone["other"].statements]
+    assert last == "UPDATE users SET password = '…'"
+    assert gone["other"].statements[0].in_transaction
     diff = CliRunner().invoke(main, ["diff", str(suite.root / kept), str(suite.root / kept)])
     assert diff.exit_code == 0
+
+
+def test_a_run_without_workers_keeps_the_same(tmp_path: Path) -> None:
+    suite = Runs(tmp_path / "suite", FILES)
+    cache = suite.root / ".farm"
+    # A plain pytest run looks as if there were no farm.
+    chosen = ("-q", "-p", "no:rerunfailures", "-k", "not kills")
+    assert suite.run(*chosen, way="plain").exit_code == 1
+    assert not (cache / "runs").exists()
+    assert not (cache / "failures").exists()
+
+    run = suite.run(*chosen, "--farm=0", way="plain")
+    assert (run.exit_code, run.counts) == (1, "1 failed, 3 passed, 1 deselected, 1 error, 1 rerun")
+    assert "farm run -n 0 test_a.py::test_fails" in run.stdout.partition("worst first")[2]
+    (name,) = runs.names(cache)
+    report = runs.load(cache, name)
+    assert [golden.name for golden in report.golden] == ["default", "other"]
+    items = {item.nodeid.partition("::")[2]: item for item in report.items}
+    ((kept, changes),) = only(items["test_fails"])
+    assert changes == "users +1 -0 ~1"
+    assert b"hunter" not in (suite.root / kept).read_bytes()
+    assert [changes for _, changes in only(items["test_teardown"])] == [
+        "users +0 -1 ~0",
+        "users +0 -0 ~2",
+    ]
+    assert [changes for _, changes in only(items["test_flaky"])] == ["users +0 -1 ~0"]
+    assert only(items["test_flaky"], 1) == []
+    for item in items.values():
+        assert item.reset > 0
+    assert (suite.root / "out" / "farm.html").exists()
 
 
 def test_switched_off_nothing_is_kept(tmp_path: Path) -> None:

@@ -7,12 +7,16 @@ import random
 from snapfarm.report.model import (
     Attempt,
     Failure,
+    FlakeLine,
     GoldenLine,
     History,
     ItemLine,
     Output,
+    PastLine,
     RunLine,
     RunReport,
+    TaskCounts,
+    VerdictLine,
     WorkerLine,
 )
 from snapfarm.report.timeline import WallTimes, WorkerTimes
@@ -102,6 +106,7 @@ def fixed(value: str = "<b>Grace</b>") -> RunReport:
         coordinator_cpu=1.5,
         exit_status=1,
         seed="4711",
+        history_run="0a1b2c3d",
         dist="load",
         planned_workers=2,
         golden=[
@@ -136,6 +141,26 @@ def fixed(value: str = "<b>Grace</b>") -> RunReport:
                 message="a connection was never closed",
             ),
         ],
+        flakes=[
+            FlakeLine(
+                nodeid="tests/test_shop.py::test_stock[a|b]",
+                failures=1,
+                attempts=2,
+                signature="ValueError: database is locked at tests/test_shop.py:12",
+            )
+        ],
+        verdicts=[
+            VerdictLine(
+                nodeid="tests/test_shop.py::test_price",
+                cause="order-dependent",
+                confidence="high",
+                role="victim",
+                signature="ValueError: expected <n>, got <n> at tests/test_shop.py:12",
+                culprits=(("tests/test_shop.py::test_cart",),),
+                evidence=("alone: never fails (4 runs)",),
+                advice="undo what the polluter leaves behind in a fixture's teardown",
+            )
+        ],
         unrun=["tests/test_late.py::test_never"],
         unrun_reason="stopping after 3 failures",
         notices=["gw1: silent for 3 s"],
@@ -146,10 +171,11 @@ def fixed(value: str = "<b>Grace</b>") -> RunReport:
         line.items, line.busy_seconds, line.launched = 3, busy, 0.1
         line.setup_seconds, line.call_seconds, line.teardown_seconds = 0.5, busy - 1.0, 0.5
         line.resets, line.reset_seconds = {"clean": 2, "in-place": 1}, 0.25
+        line.receive_seconds, line.restore_seconds = {"default": 0.125}, {"default": 0.125}
         line.times = WorkerTimes(
             start=0.4, databases=0.25, collection=1.0, waiting=10.35 - busy, end=0.2
         )
-    report.workers["gw1"].death = "signal SIGKILL while call tests/test_shop.py::test_kills"
+    report.workers["gw1"].death = "signal SIGKILL in the call of tests/test_shop.py::test_kills"
     once = {"path": "tests/test_shop.py", "setup": 0.125, "call": 0.5, "teardown": 0.125}
     report.items = [
         _item("test_cart", "passed", 2.0, 0.75, **once),
@@ -201,7 +227,43 @@ def fixed(value: str = "<b>Grace</b>") -> RunReport:
         ),
         _item("test_later", "skipped", 3.5, 0.0, worker="gw1", detail="needs a network"),
     ]
+    report.history = _history()
     return report
+
+
+def _history() -> History:
+    """Return five earlier runs and this one."""
+    nodeid = "tests/test_shop.py::test_"
+    return History(
+        runs=tuple(
+            RunLine(
+                run=f"0a1b2c{number:02x}",
+                started=1_767_323_045.0 - 3600 * (5 - number),
+                seconds=11.0 + number / 4,
+                tests=6,
+                failed=(1, 1, 2, 1, 2, 3)[number],
+                flaky=number % 2,
+                commit="" if number == 5 else f"{number}" * 10,
+            )
+            for number in range(6)
+        ),
+        outcomes={
+            f"{nodeid}price": "ppfpff",
+            f"{nodeid}stock[a|b]": "pkpkpk",
+            f"{nodeid}setup": "fffppf",
+            f"{nodeid}kills": "--ppcc",
+            f"{nodeid}cart": "pppppp",
+        },
+        tests={
+            f"{nodeid}price": PastLine(
+                failures=3, attempts=6, seconds=(0.5, 0.75, 1.0, 0.75, 1.25, 1.5)
+            ),
+            f"{nodeid}stock[a|b]": PastLine(
+                failures=3, attempts=9, seconds=(1.0, 1.0, 1.5, None, 2.0, 2.0)
+            ),
+        },
+        only_troubled=True,
+    )
 
 
 def _item(name: str, outcome: str, began: float, seconds: float, **more: object) -> ItemLine:
@@ -274,8 +336,57 @@ def hostile() -> RunReport:
             )
         )
         report.notices.append(text)
+        report.verdicts.append(
+            VerdictLine(
+                nodeid=nodeid,
+                cause=text,
+                confidence="low",
+                role=text,
+                signature=text,
+                culprits=((text, nodeid),),
+                evidence=(text,),
+                advice=text,
+            )
+        )
     report.unrun_reason = HOSTILE[0]
     report.unrun = list(HOSTILE)
+    return report
+
+
+def of_a_pool(text: str = HOSTILE[0]) -> RunReport:
+    """Return the report of a worker pool of which two calls failed; they say a text."""
+    report = fixed()
+    report.history, report.history_run, report.verdicts, report.flakes = History(), "", [], []
+    report.unrun, report.unrun_reason = [], ""
+    report.tasks = TaskCounts(
+        submitted=1_000,
+        done=996,
+        failed=1,
+        crashed=1,
+        cancelled=2,
+        retried=3,
+        threads=2,
+        isolation="worker",
+        queue_median=0.002,
+        queue_max=0.5,
+    )
+    report.items = [
+        ItemLine(
+            nodeid=f"shop.check_invoice[{number}]",
+            outcome="failed",
+            worker="gw0",
+            seconds=0.25,
+            crashed=crashed,
+            attempts=(
+                Attempt(
+                    outcome="crashed" if crashed else "failed",
+                    worker="gw0",
+                    failures=(failure(text, phase="crash" if crashed else "call"),),
+                ),
+            ),
+        )
+        for number, crashed in ((7, False), (8, True))
+    ]
     return report
 
 
@@ -284,6 +395,7 @@ def large(tests: int, runs: int, *, workers: int = 8, seed: int = 1) -> RunRepor
     rng = random.Random(seed)
     report = fixed()
     report.items, report.anomalies, report.unrun, report.unrun_reason = [], [], [], ""
+    report.history, report.verdicts, report.flakes = History(), [], []
     report.planned_workers, report.workers = workers, {}
     clock = [2.0] * workers
     outcomes: dict[str, str] = {}
@@ -352,5 +464,14 @@ def large(tests: int, runs: int, *, workers: int = 8, seed: int = 1) -> RunRepor
                 for number in range(runs)
             ),
             outcomes=outcomes,
+            tests={
+                nodeid: PastLine(
+                    failures=row.count("f") + row.count("k"),
+                    attempts=len(row) + row.count("k"),
+                    seconds=tuple(round(rng.lognormvariate(-3.5, 0.3), 4) for _ in row),
+                )
+                for nodeid, row in outcomes.items()
+                if set(row) != {"p"}
+            },
         )
     return report

@@ -76,7 +76,12 @@ def config(seen: Seen) -> pytest.Config:
     manager.add_hookspecs(hookspecs)
     for plugin in (reports_plugin, subtests_plugin, seen):
         manager.register(plugin)
-    found = SimpleNamespace(hook=manager.hook, stash=pytest.Stash(), pluginmanager=manager)
+    found = SimpleNamespace(
+        hook=manager.hook,
+        stash=pytest.Stash(),
+        pluginmanager=manager,
+        getoption=lambda _, default=None: default,
+    )
     return cast("pytest.Config", found)
 
 
@@ -307,7 +312,7 @@ def test_the_line_of_ready_workers(
 
 
 def test_the_end_of_a_worker_in_words() -> None:
-    assert terminal.end_of(_died()) == "signal SIGKILL while call a.py::test_a"
+    assert terminal.end_of(_died()) == "signal SIGKILL in the call of a.py::test_a"
     assert terminal.end_of(
         _died(killed=KillReason.START, record=Record(Phase.IMPORTING, "", 0))
     ) == ("signal SIGKILL (killed by the farm: start) while importing")

@@ -20,7 +20,7 @@ import xmlschema
 
 from snapfarm.errors import ReportError
 from snapfarm.report import formats, html, junit, markdown, model, payload
-from support.report_model import HOSTILE, fixed, hostile, large
+from support.report_model import HOSTILE, failure, fixed, hostile, large, of_a_pool
 
 FILES = Path(__file__).parent / "reports"
 SCHEMA = Path(model.__file__).with_name("report.schema.json")
@@ -29,6 +29,7 @@ MODELS: dict[str, Callable[[], model.RunReport]] = {
     "fixed": fixed,
     "hostile": hostile,
     "large": lambda: large(60, 5),
+    "pool": of_a_pool,
 }
 
 ENDINGS = {
@@ -107,6 +108,44 @@ def test_junit_tells_attempts_apart_as_surefire_does() -> None:
         "test_later": ["skipped"],
         "test_never": ["skipped"],
     }
+
+
+def test_junit_has_errors_that_flaked() -> None:
+    report = fixed()
+    bad = model.Attempt(outcome="error", worker="gw0", failures=(failure("x", phase="setup"),))
+    crash = model.Attempt(outcome="crashed", worker="gw0", failures=(failure("y", phase="crash"),))
+    good = model.Attempt(outcome="passed", worker="gw0")
+    report.items = [
+        model.ItemLine(
+            nodeid="a.py::test_a", outcome="passed", worker="gw0", seconds=1.0,
+            attempts=(bad, crash, good),
+        )
+    ]  # fmt: skip
+    text = junit.xml(report)
+    xmlschema.XMLSchema(str(XSD)).validate(text)
+    (case, _) = ET.fromstring(text).iter("testcase")
+    assert [(child.tag, child.get("type")) for child in case if child.tag != "system-out"] == [
+        ("flakyError", "ValueError"),
+        ("flakyError", "ValueError"),
+    ]
+    assert "ValueError: y" in case.findall("flakyError")[1].findtext("stackTrace", "")
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_a_pool_has_every_format(name: str) -> None:
+    text = formats.render(of_a_pool(), name)
+    if name not in {"json", "html"}:  # it is data there, and escaped in another way
+        assert "window.hacked = 1" in text.replace("\\", "").replace("&#95;", "_")
+    found = {
+        "text": "failed  shop.check_invoice[7]: ValueError: <script>",
+        "html": "ValueError: &lt;script&gt;",
+        "json": '"submitted": 1000',
+        "junit": 'name="996 of 1000 tasks done"',
+        "markdown": "### Worker pool: 996 of 1000 tasks done",
+        "gitlab": "test-crashed",
+        "github": "::error ",
+    }[name]
+    assert found in text
 
 
 class Tags(HTMLParser):

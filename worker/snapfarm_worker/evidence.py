@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from snapfarm_worker.anomaly import Anomaly
+
 #: A value of a row as reports show it: a blob as text x'…', cut like a long text.
 Cell: TypeAlias = int | float | str | None
 
@@ -24,6 +26,18 @@ def without_literals(sql: str, redact: Collection[str]) -> str:
     if any(name.partition(".")[0] in lower for name in redact):
         return re.sub(r"'(?:[^']|'')*'?", "'…'", sql)
     return sql
+
+
+def blanked(anomaly: Anomaly, redact: Collection[str]) -> Anomaly:
+    """Return an anomaly without the text literals of statements on tables with blanked columns."""
+    if not redact:
+        return anomaly
+    return msgspec.structs.replace(
+        anomaly,
+        message=without_literals(anomaly.message, redact),
+        sql=without_literals(anomaly.sql, redact),
+        evidence=tuple(without_literals(line, redact) for line in anomaly.evidence),
+    )
 
 
 class RowDiff(msgspec.Struct, frozen=True):
@@ -96,6 +110,8 @@ class EvidenceOrder(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     budget: int
     redact: tuple[str, ...] = ()
+    #: Where a worker writes what its test has executed last, for the case that it is killed.
+    words: str = ""
 
 
 class DatabaseEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,3 +126,10 @@ class DatabaseEvidence(msgspec.Struct, frozen=True, kw_only=True):
     diff: DatabaseDiff | None = None
     statements: tuple[Statements, ...] = ()
     note: str = ""
+
+
+class LastWords(msgspec.Struct, frozen=True):
+    """What a test that has been running for a while has executed last, by database."""
+
+    test: str
+    databases: tuple[DatabaseEvidence, ...]

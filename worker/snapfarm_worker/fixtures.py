@@ -119,7 +119,9 @@ class DatabasePlugin:
         databases: Databases,
         policy: AnomalyPolicy = AnomalyPolicy(),  # noqa: B008  # frozen
         evidence: EvidenceOrder | None = None,
+        redact: Sequence[str] = (),
     ) -> None:
+        """`redact` has table.column in lower case: of these no anomaly shows a text."""
         self.databases = databases
         self._failures: Failures | None = None
         if evidence is not None and databases.names:
@@ -129,6 +131,7 @@ class DatabasePlugin:
             self._failures = Failures(databases, evidence)
         #: What becomes of anomalies.
         self._policy = policy
+        self._redact = tuple(redact)
         #: Everything that was observed in this session.
         self.anomalies: list[Anomaly] = []
         self._of_item: dict[str, list[Anomaly]] = {}
@@ -139,6 +142,11 @@ class DatabasePlugin:
     def take(self, nodeid: str) -> tuple[tuple[Anomaly, ...], tuple[RingReset, ...]]:
         """Return, and forget, the anomalies and resets of one item, all its attempts together."""
         return self.take_anomalies(nodeid), tuple(self._resets.pop(nodeid, ()))
+
+    def remember(self) -> None:
+        """Write what the running test has executed last; another thread may call this."""
+        if self._failures is not None:
+            self._failures.remember()
 
     def take_evidence(self, nodeid: str) -> tuple[DatabaseEvidence, ...]:
         """Return, and forget, what was kept of the failures of one item, all attempts together."""
@@ -260,7 +268,12 @@ class DatabasePlugin:
     def _heeded(self, item: pytest.Item, found: Iterable[Anomaly]) -> list[Anomaly]:
         """Return those of an item's anomalies that are not to be ignored."""
         allowed = allowed_kinds(item)
-        return [a for a in found if self._policy.action(a, allowed) is not Action.IGNORE]
+        heeded = [a for a in found if self._policy.action(a, allowed) is not Action.IGNORE]
+        if self._redact and heeded:
+            from snapfarm_worker.evidence import blanked
+
+            return [blanked(a, self._redact) for a in heeded]
+        return heeded
 
     def _end(
         self, item: pytest.Item, policy: ResetPolicy | None, boundary: Boundary

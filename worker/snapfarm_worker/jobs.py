@@ -52,6 +52,11 @@ class WorkerFiles(msgspec.Struct, frozen=True):
         return self._path("stacks")
 
     @property
+    def words(self) -> Path:
+        """The last statements of a test that has been running for a while."""
+        return self._path("words")
+
+    @property
     def pid(self) -> Path:
         """The worker's process id, for whoever has to end it when the coordinator is gone."""
         return self._path("pid")
@@ -81,6 +86,8 @@ class PytestJob(msgspec.Struct, frozen=True, kw_only=True):
     anomalies: AnomalyPolicy = AnomalyPolicy()
     #: What is kept of failures; None keeps nothing.
     evidence: EvidenceOrder | None = None
+    #: Columns of which no text is shown: table.column in lower case.
+    redact: tuple[str, ...] = ()
 
 
 class TaskJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,10 +15,12 @@ import contextlib
 import hashlib
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from snapfarm_worker.blockers import writing_here
 from snapfarm_worker.errors import RingError
@@ -26,6 +28,7 @@ from snapfarm_worker.evidence import (
     DatabaseDiff,
     DatabaseEvidence,
     EvidenceOrder,
+    LastWords,
     Statements,
     without_literals,
 )
@@ -54,9 +57,14 @@ class Failures:
         #: How often the setup of an item has begun, counted from 0.
         self._attempts: dict[str, int] = {}
         self._kept: dict[str, list[DatabaseEvidence]] = {}
+        #: The item that runs, and the one that ran at the last `remember`.
+        self._running = self._remembered = ""
+        self._order = order
+        self._words: LastWords | None = None
 
     def begin(self, nodeid: str) -> None:
         """An attempt at an item begins."""
+        self._running = nodeid
         self._attempts[nodeid] = self._attempts.get(nodeid, -1) + 1
 
     def keep(self, nodeid: str) -> None:
@@ -68,8 +76,34 @@ class Failures:
 
     def take(self, nodeid: str) -> tuple[DatabaseEvidence, ...]:
         """Return, and forget, what was kept of one item."""
+        self._running = ""
         self._attempts.pop(nodeid, None)
         return tuple(self._kept.pop(nodeid, ()))
+
+    def remember(self) -> None:
+        """Write what the running test has executed last, if it has been running for a while.
+
+        Called each second by the thread that sends the pulse: a test that is killed takes its
+        databases with it, and this stays. To write each statement as it is executed would cost a
+        third of what a quick one costs.
+        """
+        running = self._running
+        if not running or running != self._remembered:
+            self._remembered = running
+            return
+        found = LastWords(running, tuple(self._last_statements()))
+        if found.databases and found != self._words and self._order.words:
+            self._words = found
+            file = Path(self._order.words)
+            partial = file.with_name(file.name + ".partial")
+            partial.write_bytes(msgspec.json.encode(found))
+            partial.replace(file)
+
+    def _last_statements(self) -> Iterator[DatabaseEvidence]:
+        for name in self._databases.names:
+            statements = statements_of(self._databases.get(name), self._order.redact)
+            if statements:
+                yield DatabaseEvidence(database=name, statements=statements)
 
 
 class Keeper:
@@ -95,7 +129,7 @@ class Keeper:
         return found
 
     def _of(self, ring: Ring, test: str, attempt: int) -> DatabaseEvidence:
-        statements = tuple(self._statements(ring))
+        statements = statements_of(ring, self._order.redact)
         before, after = baseline_image(ring), present_image(ring)
         diff, file, size, note = DatabaseDiff(), "", 0, "it was as its baseline"
         if before != after:
@@ -113,21 +147,6 @@ class Keeper:
             statements=statements,
             note=note,
         )
-
-    def _statements(self, ring: Ring) -> list[Statements]:
-        return [
-            Statements(
-                connection=member.where,
-                statements=tuple(self._blanked(sql) for sql in list(member.recent)),
-                in_transaction=_in_transaction(member.ref()),
-            )
-            for member in ring.members()
-            if member.recent
-        ]
-
-    def _blanked(self, sql: str) -> str:
-        sql = sql if len(sql) <= _SQL else sql[:_SQL] + "…"
-        return without_literals(sql, self._order.redact)
 
     def _save(self, image: bytes, database: str, test: str, attempt: int) -> tuple[str, str]:
         """Write a copy; return its file, or "" and why there is none."""
@@ -151,6 +170,24 @@ class Keeper:
         partial.replace(file)
         make_room(Path(self._order.folder), self._order.budget, file)
         return str(file), ""
+
+
+def statements_of(ring: Ring, redact: Sequence[str]) -> tuple[Statements, ...]:
+    """Return the last statements of the present test, by connection."""
+    return tuple(
+        Statements(
+            connection=member.where,
+            statements=tuple(_blanked(sql, redact) for sql in list(member.recent)),
+            in_transaction=_in_transaction(member.ref()),
+        )
+        for member in ring.members()
+        if member.recent
+    )
+
+
+def _blanked(sql: str, redact: Sequence[str]) -> str:
+    sql = sql if len(sql) <= _SQL else sql[:_SQL] + "…"
+    return without_literals(sql, redact)
 
 
 def present_image(ring: Ring) -> bytes:

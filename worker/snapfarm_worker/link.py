@@ -75,6 +75,7 @@ class Link:
         #: Orders that came before there was anybody to give them to.
         self._early: list[tuple[ToWorker, Sequence[zmq.Frame]]] = []
         self._last_pulse = 0.0
+        self._at_pulse: Callable[[], object] | None = None
         self._parent = _Parent(coordinator)
 
     def _dealer(self, name: str, endpoint: str) -> zmq.Socket[bytes]:
@@ -171,6 +172,13 @@ class Link:
         """
         self._take_chunk = take
 
+    def each_pulse(self, call: Callable[[], object]) -> None:
+        """Call a function at each pulse, in the I/O thread; one that raises is never called again.
+
+        It must be quick.
+        """
+        self._at_pulse = call
+
     def _take(self, order: ToWorker, payload: Sequence[zmq.Frame]) -> None:
         with self._ordering:
             if self._handler is None:
@@ -217,6 +225,11 @@ class Link:
         if now - self._last_pulse >= self._pulse * 0.9:
             self._last_pulse = now
             self._orders.send(wire.encode(wire.Pulse(self.worker)))
+            if self._at_pulse is not None:
+                try:
+                    self._at_pulse()
+                except Exception:  # a full disk, say, is no reason to end
+                    self._at_pulse = None
 
     def close(self) -> None:
         """Send what is still queued, then close; waits at most ten seconds."""

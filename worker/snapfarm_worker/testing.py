@@ -57,7 +57,9 @@ class PytestRunner:
         """Run the session; what pytest refuses before it begins is told as the user's mistake."""
         os.environ.update(self._databases.environment())
         try:
-            plugin = DatabasePlugin(self._databases, self._job.anomalies, self._job.evidence)
+            job = self._job
+            plugin = DatabasePlugin(self._databases, job.anomalies, job.evidence, job.redact)
+            self._link.each_pulse(plugin.remember)
             session.run_session(self._job, self._link, self._box, plugin, self._framework_plugins())
         except (pytest.UsageError, ConftestImportFailure) as error:
             self._link.send(wire.WorkerFailed("configure", _told(error), usage=True))

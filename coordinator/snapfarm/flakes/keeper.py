@@ -137,6 +137,11 @@ class AttemptKeeper:
             bool(self._waiting) or self._written < len(self._attempts)
         )
 
+    @property
+    def known_as(self) -> str:
+        """How `farm replay` finds this run; empty where its attempts are not kept."""
+        return "" if self._path is None else self.run.id[:8]
+
     def observed(self, nodeid: str, message: wire.ItemFinished) -> None:
         """Keep what a message says beside its reports, which come next."""
         if message.anomalies:

@@ -125,6 +125,7 @@ class FlakeWatch:
         self._concluded = True
         flakes = list(self._flakes())
         self._recorder.report.flakes = flakes
+        self._recorder.report.history_run = self.keeper.known_as
         policy = self._settings.flaky
         guilty = [
             line

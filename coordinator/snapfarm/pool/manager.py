@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING
 
 from snapfarm.broadcast import Broadcast, Frames
 from snapfarm.dispatch import CollectionsDiffer, Dispatcher
-from snapfarm.errors import LaunchError, PoolBroken, TaskTimeout, WorkerCrashed
+from snapfarm.errors import LaunchError, PoolBroken
 from snapfarm.farm import Farm
 from snapfarm.happenings import Died, Overran
 from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.launcher import OF_A_POOL, Launcher
+from snapfarm.pool.failures import failed_call
 from snapfarm.pool.outcomes import crash_of, outcomes_of
 from snapfarm.pool.statistics import Tally
 from snapfarm.pool.work import Batch, Chunk, Raised
@@ -457,15 +458,8 @@ class PoolManager:
         """Keep which calls failed, for the report."""
         for position, outcome in enumerate(outcomes):
             if isinstance(outcome, Raised) and len(self.failures) < _MOST_FAILURES:
-                self.failures.append(
-                    ItemLine(
-                        nodeid=batch.chunk.name(batch.index(position)),
-                        outcome="failed",
-                        worker=worker,
-                        seconds=seconds / len(batch),
-                        crashed=isinstance(outcome.error, WorkerCrashed | TaskTimeout),
-                    )
-                )
+                name = batch.chunk.name(batch.index(position))
+                self.failures.append(failed_call(name, outcome.error, worker, seconds / len(batch)))
 
     def _hear(self, words: str, worker: str) -> None:
         """Keep why a worker failed or died, for whoever is told that the pool is broken."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from snapfarm.pool.manager import PoolManager
     from snapfarm.pool.settings import PoolSettings
 
-_FORMATS = (".html", ".json", ".md", ".txt")
+_FORMATS = (".html", ".json", ".md", ".txt", ".xml")
 
 
 class PoolReport:
@@ -38,9 +38,10 @@ class PoolReport:
         return "\n".join(terminal.pool_lines(self.model))
 
     def write(self, path: str | Path) -> Path:
-        """Write the report, whole or not at all, as .html, .json, .md or .txt by the name's end.
+        """Write the report, whole or not at all.
 
-        Returns the path. Raises ConfigError for another ending, and OSError.
+        The end of the name says as what: .html, .json, .md, .txt, or .xml for JUnit. Returns the
+        path. Raises ConfigError for another ending, and OSError.
         """
         path = Path(path)
         chosen = formats.format_of(path)

@@ -16,7 +16,14 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from snapfarm.report import summary
-from snapfarm.report.model import Attempt, Failure, ItemLine, RunReport, replay_command
+from snapfarm.report.model import (
+    Attempt,
+    Failure,
+    ItemLine,
+    RunReport,
+    VerdictLine,
+    replay_command,
+)
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.texts import readable
 
@@ -30,19 +37,26 @@ _LONGEST = 100_000
 
 def xml(report: RunReport) -> str:
     """Return the report as JUnit XML: one suite with all tests."""
-    anomalies = summary.anomalies_of(report)
+    anomalies, verdicts = summary.anomalies_of(report), summary.verdicts_of(report)
     suite = ET.Element("testsuite", name="snapfarm", time=_seconds(report.seconds))
     _properties(suite, report)
     totals = {"errors": 0, "failures": 0, "skipped": 0}
     for item in report.items:
-        kind = _case(suite, report, item, anomalies.get(item.nodeid, []))
+        kind = _case(suite, report, item, anomalies.get(item.nodeid, []), verdicts.get(item.nodeid))
         if kind:
             totals[kind] += 1
+    tasks = report.tasks
+    if tasks is not None:
+        # The calls that failed are listed one by one; all others stand in one line.
+        case = _named(suite, f"pool::{tasks.done} of {tasks.submitted} tasks done", report.seconds)
+        if tasks.cancelled:
+            text = f"{tasks.cancelled} tasks were cancelled"
+            ET.SubElement(case, "system-out").text = text
     for nodeid in report.unrun:
         case = _named(suite, nodeid, 0.0)
         ET.SubElement(case, "skipped", message=_text(f"not run: {report.unrun_reason}"))
         totals["skipped"] += 1
-    suite.set("tests", str(len(report.items) + len(report.unrun)))
+    suite.set("tests", str(len(suite.findall("testcase"))))
     for name, number in totals.items():
         suite.set(name, str(number))
     ET.indent(suite)
@@ -68,7 +82,11 @@ def _properties(suite: ET.Element, report: RunReport) -> None:
 
 
 def _case(
-    suite: ET.Element, report: RunReport, item: ItemLine, anomalies: list[Anomaly]
+    suite: ET.Element,
+    report: RunReport,
+    item: ItemLine,
+    anomalies: list[Anomaly],
+    verdict: VerdictLine | None,
 ) -> str | None:
     """Add a test; return which of the suite's totals it counts in."""
     case = _named(suite, item.nodeid, item.seconds)
@@ -88,7 +106,8 @@ def _case(
         _again(case, bad, "flaky", failures=False)
     else:
         _again(case, bad, "flaky")
-    ET.SubElement(case, "system-out").text = _text("\n".join(_notes(report, item, anomalies)))
+    notes = _notes(report, item, anomalies, verdict)
+    ET.SubElement(case, "system-out").text = _text("\n".join(notes))
     return total
 
 
@@ -152,11 +171,15 @@ def _printed(attempt: Attempt, stream: str) -> str:
     return "\n".join(each.text for each in attempt.output if stream in each.title)
 
 
-def _notes(report: RunReport, item: ItemLine, anomalies: list[Anomaly]) -> Iterator[str]:
+def _notes(
+    report: RunReport, item: ItemLine, anomalies: list[Anomaly], verdict: VerdictLine | None
+) -> Iterator[str]:
     yield f"[[PROPERTY|farm.worker={item.worker}]]"
     for anomaly in anomalies:
         yield f"[[PROPERTY|farm.anomaly={anomaly.kind}: {_one_line(anomaly.message)}]]"
-    if item.outcome == "failed" or item.flaky:
+    if verdict is not None:
+        yield f"[[PROPERTY|farm.verdict={_one_line(summary.why(verdict))}]]"
+    if (item.outcome == "failed" or item.flaky) and report.tasks is None:
         yield f"[[PROPERTY|farm.replay={_one_line(replay_command(report, item.nodeid))}]]"
     for attempt in item.attempts:
         for evidence in attempt.evidence:

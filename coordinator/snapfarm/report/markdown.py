@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from snapfarm.report import summary, terminal
-from snapfarm.report.model import ItemLine, RunReport, replay_command
+from snapfarm.report.model import ItemLine, RunReport, VerdictLine, replay_command
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.evidence import Cell, DatabaseDiff
 from snapfarm_worker.texts import readable
@@ -45,19 +45,19 @@ def _blocks(report: RunReport) -> Iterator[str]:
         return
     yield f"### Test run: {summary.count_line(report)}\n"
     yield _figures(report)
-    anomalies = summary.anomalies_of(report)
+    anomalies, verdicts = summary.anomalies_of(report), summary.verdicts_of(report)
     bad = summary.failed(report)
     if bad:
         yield "#### Failed\n"
     for item in bad[:_FAILURES]:
-        yield _item(report, item, anomalies.get(item.nodeid, []))
+        yield _item(report, item, anomalies.get(item.nodeid, []), verdicts.get(item.nodeid))
     if len(bad) > _FAILURES:
         yield f"… and {len(bad) - _FAILURES} more\n"
     flaked = summary.flaky(report)
     if flaked:
         yield "#### Flaky: passed after a failure\n"
     for item in flaked[:_FLAKY]:
-        yield _item(report, item, anomalies.get(item.nodeid, []))
+        yield _item(report, item, anomalies.get(item.nodeid, []), verdicts.get(item.nodeid))
     if len(flaked) > _FLAKY:
         yield f"… and {len(flaked) - _FLAKY} more\n"
     if report.unrun:
@@ -78,7 +78,9 @@ def _figures(report: RunReport) -> str:
     return " · ".join(wall) + "\n"
 
 
-def _item(report: RunReport, item: ItemLine, anomalies: list[Anomaly]) -> str:
+def _item(
+    report: RunReport, item: ItemLine, anomalies: list[Anomaly], verdict: VerdictLine | None
+) -> str:
     tries = f" · {len(item.attempts)} attempts" if len(item.attempts) > 1 else ""
     lines = [
         f"<details><summary><code>{_html(item.nodeid)}</code> · {summary.state(item)}"
@@ -93,6 +95,10 @@ def _item(report: RunReport, item: ItemLine, anomalies: list[Anomaly]) -> str:
         if explained.polluter:
             lines += [f"Left by {_code(explained.polluter)}", ""]
         lines += [f"→ {_plain(explained.remedy)}", ""]
+    if verdict is not None:
+        lines += [f"Why: **{_plain(summary.why(verdict))}**", ""]
+        lines += [f"* {_code(' with '.join(culprits))}" for culprits in verdict.culprits]
+        lines += ["", f"→ {_plain(verdict.advice)}", ""]
     for failure in summary.failures(item):
         lines += [*_fence(failure.text[-_TEXT:], ""), ""]
         break

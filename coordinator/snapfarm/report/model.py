@@ -20,7 +20,8 @@ from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.texts import readable, readable_data
 
-#: 1  first version; since then added: wall times, attempts, evidence, history, places
+#: 1  first version; since then added: wall times, attempts, evidence, history, places, the name in
+#:    the history of attempts
 FORMAT_VERSION = 1
 
 
@@ -138,6 +139,15 @@ class ItemLine(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcome == "passed" and any(each.bad for each in self.attempts)
 
 
+class PastLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runs of a history say of one test beside its outcomes; skips do not count."""
+
+    failures: int
+    attempts: int
+    #: Mean wall seconds of its attempts in each run; None where there was none.
+    seconds: tuple[float | None, ...] = ()
+
+
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     """An earlier run, or this one. `started` in seconds since the epoch."""
 
@@ -147,6 +157,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     tests: int = 0
     failed: int = 0
     flaky: int = 0
+    #: The commit that was tested, where git has told.
+    commit: str = ""
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +170,10 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: tuple[RunLine, ...] = ()
     outcomes: dict[str, str] = {}
+    #: What more is known of tests that have failed in any of the runs, and of slow ones.
+    tests: dict[str, PastLine] = {}
+    #: Whether tests that are not in `outcomes` have never failed in any of the runs.
+    only_troubled: bool = False
 
 
 class FlakeLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +236,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     exit_status: int = 0
     #: What the run's random choices were seeded with, where a plugin tells.
     seed: str = ""
+    #: How `farm replay` and the history of attempts call it; empty where that was not kept.
+    history_run: str = ""
     #: Options that a command needs, beside a node id, to run an item again.
     replay: tuple[str, ...] = ()
     dist: str = ""
@@ -245,8 +263,25 @@ class RunReport(msgspec.Struct, kw_only=True):
 
 
 def replay_command(report: RunReport, nodeid: str) -> str:
-    """Return the shell command that runs one item again, on one worker of its own."""
-    return shlex.join(["farm", "run", "-n", "1", *report.replay, nodeid])
+    """Return the shell command that brings a failure back.
+
+    That is: after the tests that ran before it on its worker, with the seed of then; where the
+    history does not know them, alone.
+    """
+    if report.history_run and not report.replay:
+        return shlex.join(["farm", "replay", f"{report.history_run}:{nodeid}"])
+    return alone_command(report, nodeid)
+
+
+def alone_command(report: RunReport, nodeid: str) -> str:
+    """Return the shell command that runs one item by itself, on a database of its own."""
+    workers = "1" if report.planned_workers else "0"
+    return shlex.join(["farm", "run", "-n", workers, *report.replay, nodeid])
+
+
+def bisect_command(nodeid: str) -> str:
+    """Return the shell command that finds out why an item flakes."""
+    return shlex.join(["farm", "bisect", nodeid])
 
 
 def read_json(data: bytes, where: str) -> RunReport:

@@ -83,6 +83,7 @@
       ? count + (count === 1 ? " test" : " tests")
       : order.length + " of " + count + " tests";
     $("spacer").style.height = order.length * ROW + "px";
+    $("list").style.maxHeight = Math.max(4, order.length) * ROW + 2 + "px";
     $("list").scrollTop = 0;
     rows();
   }
@@ -238,13 +239,57 @@
     }
     each.failures.forEach((failure) => {
       const place = failure.path ? failure.path + (failure.line ? ":" + failure.line : "") : "";
-      parts.push(el("p", { class: "small" }, el("span", { class: "error" }, failure.kind || "failed"),
-        " in " + failure.phase + (place ? " at " : ""), place ? el("code", {}, place) : null),
+      const what = failure.phase === "crash" ? ["its worker's process ended"] : [el("span", { class: "error" }, failure.kind || "failed"), " in " + failure.phase];
+      parts.push(el("p", { class: "small" }, ...what, place ? " at " : "", place ? el("code", {}, place) : null),
       el("pre", { tabindex: 0 }, failure.text || failure.message));
     });
     each.evidence.forEach((kept) => parts.push(...evidence(kept)));
     each.output.forEach((output) => parts.push(el("details", {},
       el("summary", { class: "small" }, output.title), el("pre", { tabindex: 0 }, output.text))));
+    return parts;
+  }
+  function testLink(name) {
+    return byName.has(name) ? el("a", { class: "mono", href: "#test=" + encodeURIComponent(name) }, name) : el("span", { class: "mono" }, name);
+  }
+  const LETTERS = { p: "passed", f: "failed", c: "crashed", k: "flaky", s: "skipped", "-": "not there" };
+  function bySaid(letters) {
+    const counts = {};
+    for (const letter of letters) counts[letter] = (counts[letter] || 0) + 1;
+    return Object.entries(counts).map(([letter, count]) => count + " " + LETTERS[letter]).join(", ");
+  }
+  const when = (run) => new Date(run.started * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const percent = (share) => (share * 100).toFixed(share && share < 0.0995 ? 1 : 0);
+  function rate(known) {
+    return known.failures + " of " + known.attempts + " attempts failed (95 %: " + percent(known.low) + " to " + percent(known.high) + " %)";
+  }
+  // A square for each run; their sum is said to those who do not see them.
+  function strip(letters) {
+    const made = el("div", { class: "strip", role: "img", "aria-label": "In " + letters.length + " runs: " + bySaid(letters) });
+    [...letters].forEach((letter, run) => made.append(el("i", { class: "l-" + (letter === "-" ? "none" : letter), title: LETTERS[letter] + ", " + when(data.runs[run]) })));
+    return made;
+  }
+  function sparkline(values) {
+    const known = values.map((value, place) => [value, place]).filter(([value]) => value !== null);
+    if (known.length < 2) return null;
+    const most = Math.max(...known.map(([value]) => value)) || 1;
+    const wide = 240, high = 36, step = wide / Math.max(1, values.length - 1);
+    const chart = svg("svg", { viewBox: "-2 -2 " + (wide + 4) + " " + (high + 4), class: "spark", preserveAspectRatio: "none", role: "img",
+      "aria-label": "Its time in " + known.length + " runs: " + time(known[0][0]) + " at first, " + time(known[known.length - 1][0]) + " now, " + time(most) + " at most" });
+    const line = svg("polyline", { points: known.map(([value, place]) => (place * step).toFixed(1) + "," + (high - value / most * high).toFixed(1)).join(" "), "vector-effect": "non-scaling-stroke" });
+    chart.append(line);
+    return chart;
+  }
+  function past(i) {
+    const letters = data.history[i], known = data.past[i];
+    if (data.runs.length < 2) return [];
+    if (!letters) return data.only_troubled ? [el("p", { class: "quiet small" }, "It has not failed in any of the last " + data.runs.length + " runs.")] : [];
+    const parts = [el("h4", {}, "Its last " + letters.length + " runs, the newest on the right"), strip(letters)];
+    if (known) {
+      parts.push(el("p", { class: "small quiet" }, rate(known)));
+      const line = sparkline(known.seconds);
+      const spent = known.seconds.filter((value) => value !== null);
+      if (line) parts.push(line, el("p", { class: "small quiet" }, "Its time: " + time(spent[0]) + " at first, " + time(spent[spent.length - 1]) + " now, " + time(Math.max(...spent)) + " at most"));
+    }
     return parts;
   }
   function detail(i) {
@@ -262,15 +307,26 @@
       const each = shown.anomaly;
       parts.push(el("h4", {}, el("span", { class: each.severity }, each.kind), each.count > 1 ? " (" + each.count + " times)" : ""),
         el("p", { class: "small" }, each.message), el("p", { class: "small quiet" }, "What to do: " + shown.remedy));
-      if (each.polluter) parts.push(el("p", { class: "small" }, "Left by ", el("a", { class: "mono", href: "#test=" + encodeURIComponent(each.polluter) }, each.polluter)));
+      if (each.polluter) parts.push(el("p", { class: "small" }, "Left by ", testLink(each.polluter)));
       if (each.sql) parts.push(el("pre", { tabindex: 0 }, each.sql));
       if (each.evidence.length) parts.push(el("pre", { tabindex: 0 }, each.evidence.join("\n")));
       if (each.stack.length) parts.push(el("details", {}, el("summary", { class: "small" }, "Where"), el("pre", { tabindex: 0 }, each.stack.join("\n"))));
     });
     more.attempts.forEach((each, number) => parts.push(...attempt(each, number, more.attempts.length)));
-    if (more.replay) parts.push(el("h4", {}, "Run it again"), command(more.replay));
+    if (more.verdict) {
+      const word = more.verdict.role === "brittle" ? "Needs " : "Broken by ";
+      parts.splice(more.note ? 3 : 2, 0, el("div", { class: "verdict" },
+        el("p", {}, el("strong", {}, "Why: "), more.why),
+        ...more.verdict.culprits.map((group) => el("p", { class: "small" }, word, ...group.flatMap((name, place) => [place ? " with " : "", testLink(name)]))),
+        ...more.verdict.evidence.map((line) => el("p", { class: "small quiet" }, line)),
+        el("p", { class: "small" }, "What to do: " + more.verdict.advice)));
+    }
+    if (more.replay) {
+      parts.push(el("h4", {}, more.alone ? "Run it again, after the same tests" : "Run it again"), command(more.replay));
+      if (more.alone) parts.push(el("h4", {}, "Run it alone"), command(more.alone));
+    }
     else if (name !== "passed" && name !== "skipped") parts.push(el("p", { class: "quiet small" }, "The JSON report has more of it: this page has details of the first failures."));
-    if (data.history.length && data.history[i]) parts.push(el("h4", {}, "Its outcomes, the newest last"), el("p", { class: "mono" }, data.history[i]));
+    parts.push(...past(i));
     return parts.flat().filter(Boolean);
   }
 
@@ -299,13 +355,13 @@
       .filter(({ lane, list }) => lane.spans.length || list.length);
     if (!lanes.length) return;
     $("timeline").hidden = false;
-    const kinds = [["start", "start"], ["databases", "databases"], ["collection", "collection"], ["bar-passed", "passed"],
-      ["bar-flaky", "flaky"], ["bar-failed", "failed"], ["bar-crashed", "crashed"], ["skipped", "skipped"], ["reset", "reset"], ["end", "end"]];
+    const kinds = [["start", "start"], ["broadcast", "broadcast"], ["restore", "restore"], ["collection", "collection"], ["bar-passed", "passed"],
+      ["bar-flaky", "flaky"], ["bar-failed", "failed"], ["bar-crashed", "crashed"], ["skipped", "skipped"], ["reset", "reset"], ["idle", "idle"], ["end", "end"]];
     function legend() {
       $("legend").replaceChildren(...kinds.map(([variable, name]) => {
-        const mark = el("i", {}); mark.style.background = "var(--" + variable + ")";
+        const mark = el("i", { class: name === "idle" ? "thin" : "" }); mark.style.background = "var(--" + variable + ")";
         return el("span", {}, mark, name);
-      }));
+      }), ...(lanes.some(({ lane }) => lane.death) ? [el("span", {}, el("b", { class: "s-failed" }, "×"), " its process ended")] : []));
     }
     const x = (at) => LEFT + (at - from) / (to - from) * (box.width - LEFT - 8);
     const at = (pixel) => from + (pixel - LEFT) / (box.width - LEFT - 8) * (to - from);
@@ -326,6 +382,8 @@
       lanes.forEach(({ lane, list }, number) => {
         const y = TOP + number * LANE;
         pen.save();
+        // Idle is what nothing is drawn upon.
+        if (lane.gone > lane.began) { pen.fillStyle = paint.idle; pen.fillRect(Math.max(LEFT, x(lane.began)), y + LANE / 2 - 2, Math.max(0, Math.min(box.width, x(lane.gone)) - Math.max(LEFT, x(lane.began))), 2); }
         pen.beginPath(); pen.rect(LEFT, y, box.width - LEFT, LANE); pen.clip();
         for (const [what, begin, stop] of lane.spans) {
           if (stop < from || begin > to) continue;
@@ -348,6 +406,13 @@
           if (right - left > 6) { pen.fillStyle = background; pen.fillRect(right - 1, y + 4, 1, LANE - 10); }
           if (i === current) { pen.strokeStyle = color("accent"); pen.lineWidth = 2; pen.strokeRect(left, y + 3, right - left, LANE - 8); pen.lineWidth = 1; }
         }
+        if (lane.death && list.length) {
+          // Where it died: a mark that stays as wide as it is at any zoom.
+          const last = list[list.length - 1], at = x(items.began[last] + items.seconds[last]);
+          pen.strokeStyle = paint.failed; pen.lineWidth = 2;
+          pen.beginPath(); pen.moveTo(at - 4, y + 5); pen.lineTo(at + 4, y + 17); pen.moveTo(at + 4, y + 5); pen.lineTo(at - 4, y + 17); pen.stroke();
+          pen.lineWidth = 1;
+        }
         pen.restore();
         pen.fillStyle = lane.death ? paint.failed : ink;
         pen.textAlign = "left";
@@ -367,22 +432,25 @@
         }
       }
       const span = lane.lane.spans.find(([, begin, stop]) => begin <= when && when <= stop);
-      return { lane: lane.lane, i: best, span, when };
+      return { lane: lane.lane, list: lane.list, i: best, span, when };
     }
     function zoom(factor, middle) {
       const width = Math.min(end, Math.max(end / 20000, (to - from) * factor));
       const share = (middle - from) / (to - from);
       from = Math.max(0, Math.min(end - width, middle - width * share));
       to = from + width;
+      moved();
+    }
+    function moved() {
       canvas.dataset.range = from.toFixed(4) + " " + to.toFixed(4);
+      $("hover").textContent = "From " + time(from) + " to " + time(to) + " of " + time(end) + ".";
       draw();
     }
     function move(share) {
       const width = to - from;
       from = Math.max(0, Math.min(end - width, from + width * share));
       to = from + width;
-      canvas.dataset.range = from.toFixed(4) + " " + to.toFixed(4);
-      draw();
+      moved();
     }
     $("zoom-in").addEventListener("click", () => zoom(0.5, (from + to) / 2));
     $("zoom-out").addEventListener("click", () => zoom(2, (from + to) / 2));
@@ -413,10 +481,14 @@
       }
       const found = hit(event);
       if (!found) return;
+      canvas.style.cursor = found.i >= 0 ? "pointer" : "crosshair";
       $("hover").textContent = found.lane.worker + " at " + time(found.when) + ": " + (found.i >= 0
         ? items.nodeid[found.i] + ", " + stateOf(found.i) + ", " + time(items.seconds[found.i])
         : found.span ? found.span[0] + ", " + time(found.span[2] - found.span[1])
-          : found.lane.death ? "idle, or gone: " + found.lane.death : "idle");
+          : found.when < found.lane.began ? "not there yet"
+            : found.lane.gone && found.when > found.lane.gone ? "gone" + (found.lane.death ? ": " + found.lane.death : "")
+              : found.lane.death && found.list.every((i) => items.began[i] < found.when) ? "its process has ended: " + found.lane.death
+                : "idle");
     });
     function filterFor(i) {
       if (!order.includes(i)) { $("search").value = ""; wanted.clear(); chips(); filter(); }
@@ -441,16 +513,18 @@
         $("bars").append(el("span", {}, name), el("div", { class: "track" }, fill), el("span", { class: "number" }, time(seconds)));
       }
     }
-    const head = ["test", "worker", "all", "set-up", "test", "tear-down", "reset"];
+    const trend = slow.some((i) => data.past[i]);
+    const head = ["test", "worker", "all", "set-up", "test", "tear-down", "reset", ...(trend ? ["earlier runs"] : [])];
     const body = el("tbody", {});
     for (const i of slow) {
       body.append(el("tr", {},
         el("td", { class: "mono" }, el("a", { href: "#test=" + encodeURIComponent(items.nodeid[i]) }, items.nodeid[i])),
         el("td", {}, worker(i)),
         ...[items.seconds[i], items.setup[i], items.call[i], Math.max(0, items.teardown[i] - items.reset[i]), items.reset[i]]
-          .map((seconds) => el("td", { class: "number" }, time(seconds)))));
+          .map((seconds) => el("td", { class: "number" }, time(seconds))),
+        trend ? el("td", { class: "trend" }, data.past[i] ? sparkline(data.past[i].seconds) || "" : "") : null));
     }
-    $("slowest").append(el("thead", {}, el("tr", {}, ...head.map((name, place) => el("th", { scope: "col", class: place > 1 ? "number" : "" }, name)))), body);
+    $("slowest").append(el("thead", {}, el("tr", {}, ...head.map((name, place) => el("th", { scope: "col", class: place > 1 && place < 7 ? "number" : "" }, name)))), body);
   }
 
   // ---------------------------------------------------------------- history
@@ -471,25 +545,28 @@
       values.forEach((value, place) => {
         const high = value ? Math.max(1.5, value / most * 84) : 0;
         const bar = svg("rect", { x: (place * width).toFixed(2), y: (88 - high).toFixed(2), width: Math.max(0.6, width - (width > 3 ? 1 : 0)).toFixed(2), height: high.toFixed(2) });
+        bar.append(svg("title", {}));
+        bar.firstChild.textContent = said(value) + ", " + when(runs[place]) + (runs[place].commit ? ", commit " + runs[place].commit : "");
         bar.style.fill = "var(--" + paint + ")";
         bar.style.opacity = place === values.length - 1 ? "1" : ".55";
         chart.append(bar);
       });
       $("trends").append(el("figure", {}, el("figcaption", {}, title + ": " + said(values[values.length - 1]) + " now, " + said(Math.max(...values)) + " at most"), chart));
     }
+    $("span").textContent = runs.length + " runs, from " + when(runs[0]) + " to " + when(runs[runs.length - 1]) + ".";
     heat();
   }
   function heat() {
     const canvas = $("heat"), ROWS = 60, CELL = 15;
     const weight = { f: 2, c: 3, k: 2 };
-    const trouble = data.history.map((row, i) => {
+    const trouble = Object.entries(data.history).map(([i, row]) => {
       let sum = 0;
       for (const letter of row) sum += weight[letter] || 0;
-      return [sum, i];
+      return [sum, Number(i)];
     }).filter(([sum]) => sum).sort((a, b) => b[0] - a[0] || a[1] - b[1]).slice(0, ROWS).map(([, i]) => i);
     if (!trouble.length) { canvas.hidden = true; $("heat-hover").textContent = "No test of this run failed or flaked in any of the runs."; return; }
-    const names = { p: "passed", f: "failed", c: "crashed", k: "flaky", s: "skipped", "-": "not there" };
-    let box, left, wide;
+    let box, left, wide, chosen = null;
+    canvas.setAttribute("aria-label", "Outcomes of " + trouble.length + " tests in " + data.runs.length + " runs. Arrow keys move from one to the next, Enter shows the test; the table below has the sums.");
     function draw() {
       box = surface(canvas, trouble.length * CELL + 16);
       const pen = box.pen;
@@ -510,8 +587,37 @@
           pen.fillStyle = paint[letters[run]];
           pen.fillRect(left + run * wide, y + 1, Math.max(1, wide - (wide > 4 ? 1 : 0)), CELL - 2);
         }
+        if (chosen && chosen.row === row) { pen.strokeStyle = color("accent"); pen.lineWidth = 2; pen.strokeRect(left + chosen.run * wide - 1, y, Math.max(3, wide), CELL); pen.lineWidth = 1; }
       });
     }
+    function tell(i, at) {
+      const run = data.runs[at];
+      $("heat-hover").textContent = items.nodeid[i] + (run
+        ? ": " + LETTERS[data.history[i][at]] + " in run " + run.run + ", " + when(run) + (run.commit ? ", commit " + run.commit : "") : "");
+    }
+    canvas.addEventListener("keydown", (event) => {
+      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -data.runs.length], End: [0, data.runs.length] }[event.key];
+      if (event.key === "Enter" && chosen) { select(trouble[chosen.row], true); $("tests").scrollIntoView(); return; }
+      if (!step) return;
+      event.preventDefault();
+      const from = chosen || { row: 0, run: data.runs.length - 1 };
+      const clamp = (value, most) => Math.min(most, Math.max(0, value));
+      chosen = chosen ? { row: clamp(from.row + step[0], trouble.length - 1), run: clamp(from.run + step[1], data.runs.length - 1) } : from;
+      draw();
+      tell(trouble[chosen.row], chosen.run);
+    });
+    const body = el("tbody", {});
+    trouble.slice(0, 25).forEach((i) => {
+      const letters = data.history[i], known = data.past[i];
+      const worst = Math.max(letters.lastIndexOf("f"), letters.lastIndexOf("c"), letters.lastIndexOf("k"));
+      body.append(el("tr", {},
+        el("td", { class: "mono" }, testLink(items.nodeid[i])),
+        el("td", {}, bySaid(letters)),
+        el("td", {}, known ? rate(known) : ""),
+        el("td", {}, worst < 0 ? "" : when(data.runs[worst]))));
+    });
+    $("troubled").append(el("thead", {}, el("tr", {}, ...["test", "runs", "flake rate", "last failure"].map((name) => el("th", { scope: "col" }, name)))), body);
+    $("troubled-part").hidden = false;
     function cellAt(event) {
       const frame = canvas.getBoundingClientRect();
       const row = Math.floor((event.clientY - frame.top - 8) / CELL);
@@ -521,9 +627,7 @@
     canvas.addEventListener("pointermove", (event) => {
       const found = cellAt(event);
       if (!found) return;
-      const run = data.runs[found.run];
-      $("heat-hover").textContent = items.nodeid[found.i] + (run
-        ? ": " + names[data.history[found.i][found.run]] + " in run " + run.run + ", " + new Date(run.started * 1000).toLocaleString() : "");
+      tell(found.i, found.run);
     });
     canvas.addEventListener("click", (event) => {
       const found = cellAt(event);
@@ -533,7 +637,10 @@
   }
 
   // ---------------------------------------------------------------- print
+  addEventListener("afterprint", applyTheme);
   addEventListener("beforeprint", () => {
+    root.dataset.theme = "light";
+    redraw();
     const old = $("print");
     if (old) old.remove();
     const bad = Array.from({ length: count }, (_, i) => i).filter((i) => ["crashed", "failed", "flaky"].includes(stateOf(i))).sort(sorts.worst);
@@ -541,6 +648,11 @@
     $("tests").append(el("div", { id: "print" }, ...bad.slice(0, 100).map((i) => el("div", { class: "print-item" }, ...detail(i)))));
     document.querySelectorAll("#print details").forEach((each) => { each.open = true; });
   });
+
+  function sections() {
+    const found = [...document.querySelectorAll("main section[id]")].filter((each) => !each.hidden);
+    $("nav").append(...found.map((each) => el("a", { href: "#" + each.id }, each.querySelector("h2").textContent)));
+  }
 
   if ($("tests") && count) {
     $("tests").hidden = false;
@@ -559,6 +671,7 @@
     bars();
     trends();
   }
+  sections();
   applyTheme();
   new ResizeObserver(() => { redraw(); if ($("tests")) rows(); }).observe(document.body);
   root.dataset.ready = "yes";

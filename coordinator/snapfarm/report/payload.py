@@ -6,8 +6,18 @@ from collections.abc import Iterable
 
 import msgspec
 
+from snapfarm.flakes.rates import Rate
 from snapfarm.report import summary
-from snapfarm.report.model import Attempt, RunLine, RunReport, replay_command
+from snapfarm.report.model import (
+    Attempt,
+    PastLine,
+    RunLine,
+    RunReport,
+    VerdictLine,
+    WorkerLine,
+    alone_command,
+    replay_command,
+)
 from snapfarm_worker.anomaly import Anomaly
 
 #: Items whose attempts, output and rows are in the page; the JSON report has all.
@@ -27,7 +37,23 @@ class Detail(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...]
     anomalies: tuple[ShownAnomaly, ...]
     replay: str
+    #: Runs it by itself; empty where that is what `replay` does.
+    alone: str = ""
     note: str = ""
+    #: Why it failed, where somebody has found out.
+    verdict: VerdictLine | None = None
+    why: str = ""
+
+
+class Past(msgspec.Struct, frozen=True):
+    """What the runs of the history say of an item: how often it failed, what it took."""
+
+    failures: int
+    attempts: int
+    #: The ends of the 95 % interval of the rate, from 0 to 1.
+    low: float
+    high: float
+    seconds: tuple[float | None, ...]
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -36,6 +62,9 @@ class Lane(msgspec.Struct, frozen=True):
     worker: str
     spans: list[tuple[str, float, float]]
     death: str = ""
+    #: When it was launched and when it was gone, in seconds since the run began.
+    began: float = 0.0
+    gone: float = 0.0
 
 
 class Items(msgspec.Struct, frozen=True):
@@ -62,8 +91,11 @@ class Payload(msgspec.Struct, frozen=True):
     workers: list[Lane]
     details: dict[int, Detail]
     runs: tuple[RunLine, ...]
-    #: A character for each run by item, in the order of the items.
-    history: list[str]
+    #: A character for each run, by number of the item.
+    history: dict[int, str]
+    past: dict[int, Past]
+    #: Whether items without a history have never failed in any of the runs.
+    only_troubled: bool
     #: Where the wall time, and the workers' time, went: names and seconds.
     wall: list[tuple[str, float]]
     spent: list[tuple[str, float]]
@@ -79,7 +111,6 @@ def payload(report: RunReport) -> Payload:
     for item in found:
         names.setdefault(item.worker, len(names))
     history = report.history
-    blank = "-" * len(history.runs)
     return Payload(
         states=summary.STATES,
         items=Items(
@@ -98,13 +129,26 @@ def payload(report: RunReport) -> Payload:
         workers=[_lane(report, name) for name in names],
         details=_details(report, anomalies),
         runs=history.runs,
-        history=[history.outcomes.get(item.nodeid, blank) for item in found]
-        if history.runs
-        else [],
+        history={
+            number: history.outcomes[item.nodeid]
+            for number, item in enumerate(found)
+            if item.nodeid in history.outcomes
+        },
+        past={
+            number: _past(history.tests[item.nodeid])
+            for number, item in enumerate(found)
+            if item.nodeid in history.tests
+        },
+        only_troubled=history.only_troubled,
         wall=_wall(report),
         spent=_spent(report),
         seconds=report.seconds,
     )
+
+
+def _past(line: PastLine) -> Past:
+    low, high = Rate(line.failures, line.attempts).interval()
+    return Past(line.failures, line.attempts, round(low, 4), round(high, 4), line.seconds)
 
 
 def _rounded(values: Iterable[float]) -> list[float]:
@@ -113,23 +157,28 @@ def _rounded(values: Iterable[float]) -> list[float]:
 
 def _details(report: RunReport, anomalies: dict[str, list[Anomaly]]) -> dict[int, Detail]:
     """Return what there is beyond columns, of the worst items where there are too many."""
+    verdicts = summary.verdicts_of(report)
     wanted = [
         number
         for number, item in enumerate(report.items)
-        if item.attempts or item.detail or item.nodeid in anomalies
+        if item.attempts or item.detail or item.nodeid in anomalies or item.nodeid in verdicts
     ]
     order = {name: place for place, name in enumerate(summary.STATES)}
     wanted.sort(key=lambda number: order[summary.state(report.items[number])])
     found = {}
     for number in wanted[:_DETAILED]:
         item = report.items[number]
+        verdict = verdicts.get(item.nodeid)
         found[number] = Detail(
             attempts=item.attempts,
             anomalies=tuple(
                 ShownAnomaly(each, each.remedy) for each in anomalies.get(item.nodeid, ())
             ),
             replay=replay_command(report, item.nodeid),
+            alone=alone_command(report, item.nodeid) if report.history_run else "",
             note=item.detail,
+            verdict=verdict,
+            why="" if verdict is None else summary.why(verdict),
         )
     return found
 
@@ -140,9 +189,11 @@ def _lane(report: RunReport, name: str) -> Lane:
         return Lane(name, [], "" if line is None else line.death)
     times, at = line.times, line.launched
     spans = []
+    restore = _restore(line)
     for what, seconds in (
         ("start", times.start),
-        ("databases", times.databases),
+        ("broadcast", times.databases - restore),
+        ("restore", restore),
         ("collection", times.collection),
     ):
         if seconds:
@@ -151,7 +202,13 @@ def _lane(report: RunReport, name: str) -> Lane:
     at += line.busy_seconds + times.waiting
     if times.end:
         spans.append(("end", round(at, 4), round(at + times.end, 4)))
-    return Lane(name, spans, line.death)
+    return Lane(name, spans, line.death, round(line.launched, 4), round(at + times.end, 4))
+
+
+def _restore(line: WorkerLine) -> float:
+    """Return how long a worker copied databases into its rings, once it had received them."""
+    spent = 0.0 if line.times is None else line.times.databases
+    return min(spent, sum(line.restore_seconds.values()))
 
 
 def _wall(report: RunReport) -> list[tuple[str, float]]:
@@ -176,7 +233,8 @@ def _spent(report: RunReport) -> list[tuple[str, float]]:
             continue
         parts = {
             "start": times.start,
-            "databases": times.databases,
+            "broadcast": times.databases - _restore(line),
+            "restore": _restore(line),
             "collection": times.collection,
             "set-up": line.setup_seconds,
             "test": line.call_seconds,

@@ -60,7 +60,7 @@ def _steps(
         yield "the kept report", _keeper(report, config)
     files = config.reports.files
     if "html" in files or "json" in files:
-        report = runs.with_history(report, config.cache_path)
+        report = runs.with_history(report, config.cache_path, config.history_path)
     for name, file in files.items():
         yield f"the {name} report", _writer(report, name, Path(file))
     if config.github == "auto":

@@ -15,12 +15,11 @@ from pathlib import Path
 import msgspec
 
 from snapfarm.errors import ReportError
+from snapfarm.report import past, summary
 from snapfarm.report.model import History, RunLine, RunReport, encoded, read_json, write_text
 
 #: Runs that a history has at most.
 LONGEST_HISTORY = 200
-
-_STATES = {"passed": "p", "failed": "f", "crashed": "c", "flaky": "k", "skipped": "s"}
 
 
 class _Attempt(msgspec.Struct):
@@ -43,7 +42,7 @@ class _Item(msgspec.Struct):
             each.outcome in {"failed", "error", "crashed"} for each in self.attempts
         ):
             return "k"
-        return _STATES.get(self.outcome, "p")
+        return summary.LETTERS.get(self.outcome, "p")
 
 
 class _Run(msgspec.Struct):
@@ -102,10 +101,16 @@ def read_file(file: Path) -> RunReport:
         raise ReportError(f"{file}: can't be read: {error.strerror or error}") from None
 
 
-def with_history(report: RunReport, cache: Path) -> RunReport:
-    """Return a report with the history that kept runs make; one that has a history keeps it."""
+def with_history(report: RunReport, cache: Path, attempts: Path | None = None) -> RunReport:
+    """Return a report with its history; one that has a history keeps it.
+
+    It is made from the history of attempts, or, where that does not know the run, from the runs
+    that are kept.
+    """
     if report.history.runs or report.tasks is not None:
         return report
+    if attempts is not None and (known := past.history(attempts, report, LONGEST_HISTORY)):
+        return msgspec.structs.replace(report, history=known)
     earlier = []
     for name in names(cache)[:LONGEST_HISTORY]:
         if name >= report.run:

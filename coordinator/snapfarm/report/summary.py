@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from snapfarm.report.model import Attempt, Failure, ItemLine, RunReport
+from snapfarm.report.model import Attempt, Failure, ItemLine, RunReport, VerdictLine
 from snapfarm_worker.anomaly import Anomaly, Severity
 
 #: How items are named in counts, the worst first.
 STATES = ("crashed", "failed", "flaky", "skipped", "passed")
+
+#: How histories write them.
+LETTERS = {"passed": "p", "failed": "f", "crashed": "c", "flaky": "k", "skipped": "s"}
 
 
 def state(item: ItemLine) -> str:
@@ -34,9 +37,13 @@ def count_line(report: RunReport) -> str:
 
 
 def failed(report: RunReport) -> list[ItemLine]:
-    """Return the items that failed: crashes, then failures, each in the order of the run."""
+    """Return the items that failed: crashes, what an anomaly explains, others; as they ran."""
     bad = [item for item in report.items if item.outcome == "failed"]
-    return sorted(bad, key=lambda item: not item.crashed)
+    found = anomalies_of(report)
+    return sorted(
+        bad,
+        key=lambda item: (not item.crashed, explanation(found.get(item.nodeid, [])) is None),
+    )
 
 
 def flaky(report: RunReport) -> list[ItemLine]:
@@ -60,6 +67,21 @@ def anomalies_of(report: RunReport) -> dict[str, list[Anomaly]]:
 def explanation(anomalies: list[Anomaly]) -> Anomaly | None:
     """Return the anomaly that may explain a failure: an error, since warnings only may cause."""
     return next((each for each in anomalies if each.severity == Severity.ERROR), None)
+
+
+def verdicts_of(report: RunReport) -> dict[str, VerdictLine]:
+    """Return why tests failed, by node id; a verdict holds for all tests that failed alike."""
+    found = {}
+    for verdict in report.verdicts:
+        for nodeid in (verdict.nodeid, *verdict.same):
+            found[nodeid] = verdict
+    return found
+
+
+def why(verdict: VerdictLine) -> str:
+    """Return a verdict in one line, as "order-dependent, victim (confidence: high)"."""
+    role = f", {verdict.role}" if verdict.role else ""
+    return f"{verdict.cause}{role} (confidence: {verdict.confidence})"
 
 
 def bad_attempts(item: ItemLine) -> list[Attempt]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from snapfarm.report import summary
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind
+from snapfarm_worker.blackbox import RUNNING
 from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
@@ -31,8 +34,32 @@ def ready_line(ready: int, planned: int, seconds: float, verified: int | None, i
     return "   ".join(parts)
 
 
-def anomaly_lines(anomalies: Iterable[Anomaly]) -> Iterator[str]:
-    """Yield the summary of anomalies, grouped by kind, each kind with its remedy."""
+def anomaly_lines(anomalies: Iterable[Anomaly], width: int | None = None) -> Iterator[str]:
+    """Yield the summary of anomalies, grouped by kind, each kind with its remedy.
+
+    Lines are wrapped to a width, if one is given.
+    """
+    for line in _anomaly_lines(anomalies):
+        yield from wrapped(line, width)
+
+
+def wrapped(line: str, width: int | None) -> list[str]:
+    """Return a line cut between its words; what follows stands below its text, a little deeper."""
+    if width is None or len(line) <= width:
+        return [line]
+    text = line.lstrip()
+    indent = line[: len(line) - len(text)]
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _anomaly_lines(anomalies: Iterable[Anomaly]) -> Iterator[str]:
     by_kind: dict[AnomalyKind, list[Anomaly]] = {}
     for anomaly in anomalies:
         by_kind.setdefault(anomaly.kind, []).append(anomaly)
@@ -126,6 +153,12 @@ def pool_lines(report: RunReport) -> Iterator[str]:
         f"queue   {tasks.queue_median * 1000:.1f} ms (median) until a task began, "
         f"{tasks.queue_max * 1000:.1f} ms at most"
     )
+    bad = sorted(report.items, key=lambda item: not item.crashed)
+    for item in bad[: _LISTED // 2]:
+        what = "crashed" if item.crashed else "failed"
+        yield f"{what:7} {item.nodeid}: {summary.first_line(item)}"
+    if len(bad) > _LISTED // 2:
+        yield f"        … and {len(bad) - _LISTED // 2} more; the other formats have them"
     for golden in report.golden:
         yield f"golden  {golden.name}   {golden.size / 1e6:.1f} MB   {golden.tables} tables"
     for worker in report.workers.values():
@@ -143,10 +176,12 @@ def pool_lines(report: RunReport) -> Iterator[str]:
 
 def end_of(died: Died) -> str:
     """Return how a worker's process ended, and what it was doing."""
-    doing = died.record.phase.name.lower()
+    phase = died.record.phase
+    doing = phase.name.lower()
     subject = f" {died.record.subject}" if died.record.subject else ""
     killed = f" (killed by the farm: {died.killed})" if died.killed else ""
-    return f"{died.cause}{killed} while {doing}{subject}"
+    when = f"in the {doing} of" if phase in RUNNING and subject else f"while {doing}"
+    return f"{died.cause}{killed} {when}{subject}"
 
 
 def difference(found: CollectionsDiffer) -> str:

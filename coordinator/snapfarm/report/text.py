@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from snapfarm.report import summary, terminal
-from snapfarm.report.model import ItemLine, RunReport, replay_command
+from snapfarm.report.model import ItemLine, RunReport, VerdictLine, bisect_command, replay_command
 from snapfarm_worker.anomaly import Anomaly
 from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.texts import readable
@@ -22,21 +22,20 @@ def text(report: RunReport, width: int = _WIDTH) -> str:
 
 
 def _lines(report: RunReport, width: int) -> Iterator[str]:
-    anomalies = summary.anomalies_of(report)
-    for title, items in (("failed", summary.failed(report)), ("flaky", summary.flaky(report))):
-        if items:
-            yield f"{title}: {len(items)}"
-            for item in items[:_LISTED]:
-                yield from _item(report, item, anomalies.get(item.nodeid, []), width)
-            if len(items) > _LISTED:
-                yield f"  … and {len(items) - _LISTED} more"
-            yield ""
+    if summary.failed(report):
+        yield f"failed: {len(summary.failed(report))}"
+        yield from failed_lines(report, width, _LISTED)
+        yield ""
+    if summary.flaky(report):
+        yield f"flaky: {len(summary.flaky(report))}"
+        yield from flaky_lines(report, width, _LISTED)
+        yield ""
     if report.unrun:
         yield from terminal.not_run_lines(report)
         yield ""
     if report.anomalies:
         yield f"database anomalies: {len(report.anomalies)}"
-        yield from (f"  {line}" for line in terminal.anomaly_lines(report.anomalies))
+        yield from (f"  {line}" for line in terminal.anomaly_lines(report.anomalies, width - 2))
         yield ""
     deaths = [worker for worker in report.workers.values() if worker.death]
     for worker in deaths:
@@ -53,7 +52,33 @@ def _lines(report: RunReport, width: int) -> Iterator[str]:
     yield f"{summary.count_line(report)} in {summary.duration(report.seconds)}"
 
 
-def _item(report: RunReport, item: ItemLine, anomalies: list[Anomaly], width: int) -> Iterator[str]:
+def failed_lines(report: RunReport, width: int, most: int) -> Iterator[str]:
+    """Yield what failed, the worst first: how, which anomaly explains it, what to run next."""
+    anomalies, verdicts = summary.anomalies_of(report), summary.verdicts_of(report)
+    items = summary.failed(report)
+    for item in items[:most]:
+        yield from _item(item, anomalies.get(item.nodeid, []), verdicts.get(item.nodeid), width)
+        yield f"    -> {replay_command(report, item.nodeid)}"
+    if len(items) > most:
+        yield f"  … and {len(items) - most} more: farm report shows them"
+
+
+def flaky_lines(report: RunReport, width: int, most: int) -> Iterator[str]:
+    """Yield what passed only after it had failed."""
+    anomalies, verdicts = summary.anomalies_of(report), summary.verdicts_of(report)
+    items = summary.flaky(report)
+    for item in items[:most]:
+        verdict = verdicts.get(item.nodeid)
+        yield from _item(item, anomalies.get(item.nodeid, []), verdict, width)
+        if verdict is None:
+            yield f"    -> {bisect_command(item.nodeid)}"
+    if len(items) > most:
+        yield f"  … and {len(items) - most} more: farm report shows them"
+
+
+def _item(
+    item: ItemLine, anomalies: list[Anomaly], verdict: VerdictLine | None, width: int
+) -> Iterator[str]:
     mark = "crash " if item.crashed else ""
     yield f"  {mark}{item.nodeid}"
     if line := summary.first_line(item):
@@ -62,10 +87,16 @@ def _item(report: RunReport, item: ItemLine, anomalies: list[Anomaly], width: in
         yield "    " + _cut(f"{explained.kind}: {explained.message}", width - 4)
         if explained.polluter:
             yield f"    left by {explained.polluter}"
+    if verdict is not None:
+        yield f"    why: {summary.why(verdict)}"
+        for culprits in verdict.culprits:
+            yield f"    {'setter' if verdict.role == 'brittle' else 'polluter'}: " + " with ".join(
+                culprits
+            )
+        yield from (f"    {line}" for line in terminal.wrapped(f"-> {verdict.advice}", width - 4))
     for attempt in summary.bad_attempts(item)[-1:]:
         for evidence in attempt.evidence:
             yield from _evidence(evidence)
-    yield f"    -> {replay_command(report, item.nodeid)}"
 
 
 def _evidence(evidence: DatabaseEvidence) -> Iterator[str]:
