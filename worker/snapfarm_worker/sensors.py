@@ -145,7 +145,7 @@ class Sensors:
         return self._named(lambda watch: watch.tables_read)
 
     def _named(self, tables: Callable[[RingWatch], frozenset[str]]) -> tuple[str, ...]:
-        if "executed" in self.off:
+        if "executed" in self.switches.off:
             return ()
         found = self._watches.items()
         return tuple(sorted(f"{name}.{table}" for name, watch in found for table in tables(watch)))
