@@ -62,6 +62,34 @@ def test_lines_of_a_run(tmp_path: Path) -> None:
     assert quiet.stdout.split()[0] == "...."
 
 
+ERRORS = """
+import sqlite3
+
+def test_connection(farm_db): farm_db.execute("SELECT * FROM nothing")
+def test_cursor(farm_db): farm_db.cursor().executemany("INSERT INTO nothing VALUES (?)", [(1,)])
+def test_script(farm_db): farm_db.executescript("DROP TABLE nothing")
+def test_connect(farm_uri): sqlite3.connect(farm_uri, uri=True, isolation_level="no such")
+def test_lock(farm_uri):
+    one, other = (sqlite3.connect(farm_uri, uri=True, timeout=0.05) for _ in range(2))
+    one.execute("INSERT INTO t VALUES (2)")
+    other.execute("INSERT INTO t VALUES (3)")
+"""
+
+
+def test_errors_of_a_database_are_shown_where_the_test_called(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "suite", {"test_it.py": ERRORS, **DATABASE}).run()
+    assert run.counts == "5 failed", run.text
+    shown = re.findall(r"^(\S+):\d+: (\w+)$", run.stdout, re.MULTILINE)
+    assert sorted(shown) == [
+        ("test_it.py", "OperationalError"),
+        ("test_it.py", "OperationalError"),
+        ("test_it.py", "OperationalError"),
+        ("test_it.py", "OperationalError"),
+        ("test_it.py", "ValueError"),
+    ]
+    assert "snapfarm_worker/" not in run.stdout
+
+
 def test_output_without_a_terminal_reporter(tmp_path: Path) -> None:
     runs = Runs(tmp_path / "suite", {"test_it.py": TALKS, **DATABASE})
     run = runs.run("-p", "no:terminal", "-s")

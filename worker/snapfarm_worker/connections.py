@@ -28,6 +28,9 @@ from typing import Protocol
 from snapfarm_worker.members import Home, Member, RingConnection, blend, newborn
 from snapfarm_worker.stacks import callers
 
+#: What sqlite3 raises here is the test's own: pytest shows where it called.
+__tracebackhide__ = True
+
 PREFIX = "farm-"
 
 #: sqlite3's own; whoever patched it before this module was imported stays in the chain.

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Home", "Member", "RingConnection", "RingCursor", "Watcher", "blend", "collect"]
 __all__ += ["member_of", "newborn"]
 
+#: What sqlite3 raises here is the test's own: pytest shows where it called.
+__tracebackhide__ = True
+
 _T = TypeVar("_T")
 
 #: Stands in where a cursor of ours works on a connection that is none of ours.

@@ -19,6 +19,9 @@ from snapfarm_worker import sqlscript
 if TYPE_CHECKING:
     from sqlite3 import _Parameters as Parameters
 
+#: What sqlite3 raises here is the test's own: pytest shows where it called.
+__tracebackhide__ = True
+
 _FIRST_PAUSE = 0.0001
 _LONGEST_PAUSE = 0.005
 _LEGACY = -1
