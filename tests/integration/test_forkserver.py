@@ -98,6 +98,26 @@ def test_the_end_of_the_server_is_not_the_end_of_the_run(tmp_path: Path) -> None
     assert "INTERNALERROR" not in run.text
 
 
+def test_a_process_that_is_measured_is_a_new_one(tmp_path: Path) -> None:
+    runs = Runs(
+        tmp_path / "suite",
+        {
+            "conftest.py": "import os\n"
+            "os.environ['COVERAGE_PROCESS_START'] = 'no such file'\n"
+            "def pytest_configure_node(node): node.workerinput['of'] = os.getpid()\n",
+            "test_it.py": "import os\n"
+            "def test_parent():\n"
+            "    print(os.getppid(), file=open(os.environ['TRACE'], 'a'))\n"
+            "def test_coordinator(request):\n"
+            "    print(request.config.workerinput['of'], file=open(os.environ['TRACE'], 'a'))\n",
+        },
+    )
+    run = runs.run("--farm-start-method=forkserver")
+    assert run.counts == "2 passed", run.text
+    assert len(run.trace) == 2
+    assert len(set(run.trace)) == 1
+
+
 @pytest.fixture
 def server() -> Iterator[ForkServer]:
     server = ForkServer(OF_PYTEST)

@@ -33,7 +33,7 @@ _PATIENCE = 60.0
 #: How long the server may take to end once it was hung up, seconds.
 _LAST_WORD = 1.0
 #: Variables that Python, its libraries and the system's loader read when a process starts.
-_READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "COV")
+_READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_")
 
 
 def surroundings() -> object:

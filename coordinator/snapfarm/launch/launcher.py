@@ -34,10 +34,10 @@ class Launcher:
 
     def start(self, spec: WorkerSpec) -> LocalWorker:
         """Start a worker. Raises LaunchError."""
-        if self._start_method != "forkserver" or not can_fork_serve():
-            return LocalWorker(
-                spec, "spawn" if self._start_method == "forkserver" else self._start_method
-            )
+        if self._start_method != "forkserver":
+            return LocalWorker(spec, self._start_method)
+        if not can_fork_serve():
+            return LocalWorker(spec, "spawn")
         if self._server is not None and self._server.surroundings != surroundings():
             # A conftest has set what only a new process takes over. Its workers still need this
             # one to tell how they ended.
@@ -60,5 +60,10 @@ class Launcher:
 
 
 def can_fork_serve() -> bool:
-    """Whether the system tells of the end of processes that are not this one's children."""
-    return hasattr(os, "pidfd_open")
+    """Whether copies of a server are as good as new processes.
+
+    The system has to tell of the end of processes that are not this one's children. And coverage
+    begins with each new process that finds its variables, the server among them: what it measures
+    there is no copy's.
+    """
+    return hasattr(os, "pidfd_open") and not any(name.startswith("COV") for name in os.environ)
