@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -66,6 +66,9 @@ CHANGES: dict[str, tuple[str, frozenset[str]]] = {
     "INSERT OR IGNORE INTO pairs VALUES ('a', 'b')": ("", frozenset()),
 }
 
+#: What ends a transaction of the program's own.
+ENDS = ("COMMIT", "ROLLBACK")
+
 
 class Plain:
     """The oracle of one database: what it holds, and what this test has removed from it."""
@@ -110,12 +113,18 @@ class Plain:
 class Session:
     """One connection of the program, on a thread of its own or on the main one."""
 
-    def __init__(self, stage: Stage, *, keys: bool, threaded: bool) -> None:
+    def __init__(
+        self, stage: Stage, *, keys: bool = False, threaded: bool = False, implicit: bool = False
+    ) -> None:
         self.keys = keys
+        #: Python begins transactions; those that the program has not asked for end at once.
+        self._level: Literal["DEFERRED"] | None = "DEFERRED" if implicit else None
         self._executor = ThreadPoolExecutor(1) if threaded else None
         self.conn = self.do(
-            lambda: sqlite3.connect(stage.uri, uri=True, isolation_level=None, timeout=0)
+            lambda: sqlite3.connect(stage.uri, uri=True, isolation_level=self._level, timeout=0)
         )
+        #: The program is in a transaction of its own.
+        self._begun = False
         self.do(lambda: self.conn.execute(f"PRAGMA foreign_keys = {int(keys)}").fetchall())
         #: Its own database, once it has left the ring.
         self.own: Plain | None = None
@@ -130,7 +139,15 @@ class Session:
             self.do(lambda: self.conn.execute(sql).fetchall())
         except sqlite3.Error:
             return False
+        finally:
+            self._begun = sql.startswith("BEGIN") or (self._begun and sql not in ENDS)
+            self.settle()
         return True
+
+    def settle(self) -> None:
+        """Commit what is in no transaction of the program's own."""
+        if not self._begun:
+            self.do(self.conn.commit)
 
     def close(self) -> None:
         """Close the connection and end the thread."""
@@ -153,9 +170,9 @@ class Machine(RuleBasedStateMachine):
         self.stage = Stage(ResetPolicy.TEST if marked else policy, kind=ring)
         self.plain = Plain(GOLDEN.data)
         self.sessions = [
-            Session(self.stage, keys=False, threaded=False),
+            Session(self.stage, implicit=True),
             Session(self.stage, keys=True, threaded=True),
-            Session(self.stage, keys=True, threaded=False),
+            Session(self.stage, keys=True, implicit=True),
         ]
         #: The session that is in a transaction.
         self.busy: Session | None = None
@@ -237,6 +254,7 @@ class Machine(RuleBasedStateMachine):
         sql = "DELETE FROM customers WHERE id = ?"
         rows = [(each,) for each in ids]
         session.do(lambda: session.conn.executemany(sql, rows))
+        session.settle()
         for each in ids:
             plain.run(sql.replace("?", str(each)), keys=session.keys, removes="customers")
         if not ids:
@@ -252,7 +270,7 @@ class Machine(RuleBasedStateMachine):
             self.execute(index, "BEGIN IMMEDIATE", frozenset())
 
     @precondition(lambda self: self.busy is not None)
-    @rule(how=st.sampled_from(["COMMIT", "ROLLBACK"]))
+    @rule(how=st.sampled_from(ENDS))
     def end_transaction(self, how: str) -> None:
         """End the transaction."""
         assert self.busy is not None

@@ -222,6 +222,8 @@ class Recording:
         by: str | None,
     ) -> None:
         """Take one call of the authorizer."""
+        if action == sqlite3.SQLITE_TRANSACTION:
+            return  # Python begins before a statement that may have been prepared long ago
         self.told = True
         if action == sqlite3.SQLITE_READ:
             if first is None:

@@ -75,7 +75,34 @@ def makes_it_anew(stage: Stage) -> None:
             conn.execute(READ)
 
 
+class Keeping:
+    """A program that is run as two tests, and keeps its connection from one to the other."""
+
+    def __init__(self, *statements: str) -> None:
+        self._statements = statements
+
+    def __call__(self, stage: Stage) -> None:
+        conn: sqlite3.Connection | None = stage.kept
+        if conn is None:
+            conn = stage.kept = sqlite3.connect(stage.uri, uri=True)
+            stage.cleanups.callback(conn.close)
+        for statement in self._statements:
+            conn.execute(statement).fetchall()
+        assert conn.execute(READ).fetchall() == []
+        conn.commit()
+
+
 CASES = [
+    *(
+        Case(f"{name}-again", (), program, (program,), ResetPolicy.MODULE)
+        for name, program in {
+            "removes-all": Keeping("DELETE FROM orders"),
+            "removes-where": Keeping("DELETE FROM orders WHERE id > 0"),
+            "removes-returning": Keeping("DELETE FROM orders RETURNING id"),
+            "removes-begin": Keeping("BEGIN", "DELETE FROM orders"),
+            "removes-savepoint": Keeping("SAVEPOINT a", "DELETE FROM orders", "RELEASE a"),
+        }.items()
+    ),
     *(
         Case(f"{program.__name__}-after", (), program, (deletes,), ResetPolicy.MODULE)
         for program in (

@@ -34,6 +34,8 @@ class Stage:
         self.ring = Ring.restore(snapshot, kind=kind)
         self.databases.add(self.ring)
         self.cleanups = contextlib.ExitStack()
+        #: A connection that programs pass on from test to test.
+        self.kept: sqlite3.Connection | None = None
         self._number = 0
 
     @property
