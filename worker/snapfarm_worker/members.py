@@ -101,17 +101,17 @@ class RingCursor(sqlite3.Cursor):
             except sqlite3.OperationalError as error:
                 again = functools.partial(rows.run_again, sql)
                 if not rows.met_lock(error) or not _overcome(self, error, again):
-                    _tell(self, sql, error)
+                    _tell(self, sql, error, partly=True)
                     raise
                 self._rows_before = rows.changed_before
             except sqlite3.Error as error:
-                _tell(self, sql, error)
+                _tell(self, sql, error, partly=True)
                 raise
         else:
             try:
                 _executemany(self, sql, parameters)
             except sqlite3.Error as error:
-                _tell(self, sql, error)
+                _tell(self, sql, error, partly=True)
                 raise
         member.recent.append(sql)
         if member.alert and member.watcher is not None:
@@ -128,7 +128,7 @@ class RingCursor(sqlite3.Cursor):
             else:
                 _executescript(self, sql_script)
         except sqlite3.Error as error:
-            _tell(self, sql_script, error)
+            _tell(self, sql_script, error, partly=True)
             raise
         member.recent.append(sql_script)
         if member.alert and member.watcher is not None:
@@ -388,13 +388,13 @@ def _overcome(cursor: sqlite3.Cursor, error: BaseException, again: Callable[[], 
     return patience.overcome(budget, again)
 
 
-def _tell(cursor: sqlite3.Cursor, sql: str, error: sqlite3.Error) -> None:
+def _tell(cursor: sqlite3.Cursor, sql: str, error: sqlite3.Error, *, partly: bool = False) -> None:
     """Tell the watcher of an error that is about to reach the caller."""
     member = _member_of(cursor)
     if isinstance(sql, str):
         member.recent.append(sql)
     if member.watcher is not None and isinstance(sql, str) and not member.closed:
-        member.watcher.failed(_ours(cursor), member, sql, error)
+        member.watcher.failed(_ours(cursor), member, sql, error, partly=partly)
 
 
 def _tell_of(conn: RingConnection, sql: str, error: sqlite3.Error) -> None:

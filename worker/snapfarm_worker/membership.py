@@ -41,8 +41,16 @@ class Watcher(Protocol):
     def closing(self, conn: RingConnection, member: Member) -> None:
         """A connection that is on alert is about to be closed."""
 
-    def failed(self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error) -> None:
-        """An error is about to reach the caller."""
+    def failed(
+        self,
+        conn: RingConnection,
+        member: Member,
+        sql: str,
+        error: sqlite3.Error,
+        *,
+        partly: bool = False,
+    ) -> None:
+        """An error is about to reach the caller; `partly` tells that some of it may be done."""
 
     def left(self, conn: RingConnection, member: Member) -> None:
         """The connection has just left its ring through `deserialize()`."""

@@ -403,7 +403,15 @@ class Sensors:
         self._transactions.closing(conn, member)
 
     @guarded
-    def failed(self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error) -> None:
+    def failed(
+        self,
+        conn: RingConnection,
+        member: Member,
+        sql: str,
+        error: sqlite3.Error,
+        *,
+        partly: bool = False,
+    ) -> None:
         """Look at an error that is about to reach the caller."""
         watch = member.notes.watch
         if self._offspring.is_child:
@@ -413,7 +421,7 @@ class Sensors:
             if code == sqlite3.SQLITE_ERROR:
                 self._outsiders.failed(conn, member, sql, str(error))
             return
-        self._tables.failed(watch, member, sql)
+        self._tables.failed(watch, member, sql, partly=partly)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             member.alert = True  # for a retry
             members = watch.ring.members()

@@ -198,12 +198,15 @@ class Tables:
 
     # ------------------------------------------------------------ what failed
 
-    def failed(self, watch: RingWatch, member: Member, sql: str) -> None:
+    def failed(self, watch: RingWatch, member: Member, sql: str, *, partly: bool) -> None:
         """A statement failed: what a script removed until then, this test has removed."""
         notes = member.notes
         if notes.recording.told:
             removals = notes.removals if member.left else watch.removals
-            removals.take(notes.recording.facts(sql), sql)
+            facts = notes.recording.facts(sql)
+            # A statement that fails as a whole has left no row that could be removed again.
+            filled = facts.fills if partly else frozenset[str]()
+            removals.take(msgspec.structs.replace(facts, fills=filled), sql)
             notes.recording = Recording()
 
     def missing(

@@ -196,6 +196,17 @@ def reads_after_a_rollback(stage: Stage) -> None:
         assert conn.execute("SELECT * FROM orders").fetchall() == []
 
 
+def reads_after_a_refusal(stage: Stage) -> None:
+    """Nothing was inserted, so that a cascade finds nothing to delete."""
+    with opened(stage) as conn:
+        conn.execute("PRAGMA foreign_keys = ON")
+        with contextlib.suppress(sqlite3.IntegrityError):
+            conn.execute("INSERT INTO orders(customer, total) VALUES (1000, 1)")
+        conn.executemany("DELETE FROM customers WHERE id = ?", [(1000,)])
+        assert conn.execute("SELECT * FROM orders").fetchall() == []
+        conn.rollback()
+
+
 def reads_by_peewee(stage: Stage) -> None:
     """Read with peewee."""
     import peewee
@@ -251,6 +262,7 @@ READERS: list[Callable[[Stage], None]] = [
     reads_by_a_function,
     reads_by_early_connect,
     reads_after_a_rollback,
+    reads_after_a_refusal,
     reads_by_peewee,
     reads_in_scripts,
 ]
