@@ -99,6 +99,36 @@ def test_after_leaving_what_the_connection_deletes_is_its_own(rig: Rig) -> None:
     assert rig.kinds() == [AnomalyKind.LEFT_RING]
 
 
+@pytest.mark.parametrize("policy", [ResetPolicy.TEST, ResetPolicy.MODULE])
+def test_after_leaving_a_statement_that_was_prepared_before_is_known(policy: ResetPolicy) -> None:
+    rig = Rig(RingKind.SHARED_CACHE, policy)
+    sql = "DELETE FROM customers WHERE id = ?"
+    with contextlib.closing(rig.ring.connect(isolation_level=None)) as conn:
+        conn.execute("SELECT count(*) FROM pairs").fetchall()
+        conn.executemany(sql, [(1000,)])
+        conn.deserialize(EMPTY_SCHEMA)
+        conn.executemany(sql, [])
+        assert conn.execute("SELECT * FROM customers").fetchall() == []
+    kinds = set(rig.kinds())
+    rig.databases.close()
+    assert AnomalyKind.LEFT_RING in kinds
+    assert AnomalyKind.EMPTY_TABLE_READ not in kinds
+
+
+def test_one_observation_is_told_for_each_cause() -> None:
+    rig = Rig(RingKind.SHARED_CACHE, ResetPolicy.MODULE)
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.execute("DELETE FROM orders")
+        conn.commit()
+        rig.end()
+        conn.execute("SELECT * FROM orders").fetchall()
+        conn.deserialize(EMPTY_SCHEMA)
+        conn.execute("SELECT count(*) FROM orders").fetchall()
+        found = [each for each in rig.databases.anomalies() if each.table == "orders"]
+    rig.databases.close()
+    assert [(each.polluter, each.count) for each in found] == [("t.py::one", 1), ("", 1)]
+
+
 def test_deserialize_around_our_class_is_found_at_the_end(rig: Rig) -> None:
     conn = rig.ring.connect()
     sqlite3.Connection.deserialize(conn, EMPTY_SCHEMA)

@@ -73,7 +73,8 @@ def has_temp(conn: RingConnection, table: str) -> bool:
 def explained(conn: RingConnection, sql: str) -> Facts:
     """Return what a statement does to tables, by preparing it again without running it."""
     notes = conn.farm_member.notes
-    asked = f"EXPLAIN {sql}"
+    # A text of its own once the database is another one: Python has kept what it had prepared.
+    asked = f"EXPLAIN {' ' if conn.farm_member.left else ''}{sql}"
     aside, notes.recording = notes.recording, Recording()
     try:
         with _unseen(conn), contextlib.suppress(sqlite3.Error, sqlite3.Warning):

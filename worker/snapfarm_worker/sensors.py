@@ -32,7 +32,7 @@ from snapfarm_worker.outsiders import Outside, Outsiders
 from snapfarm_worker.questions import left_unseen
 from snapfarm_worker.ringkind import RingKind
 from snapfarm_worker.stacks import shown
-from snapfarm_worker.statements import Word, word_of
+from snapfarm_worker.statements import Recording, Word, word_of
 from snapfarm_worker.tables import Tables, report_vanished
 from snapfarm_worker.transactions import Transactions
 
@@ -306,6 +306,7 @@ class Sensors:
     def _follow_left(self, conn: RingConnection, member: Member) -> None:
         member.alert = member.notes.suspicious = True
         member.notes.memo.clear()
+        member.notes.recording = Recording()  # deserialize() is told to an authorizer, too
         self._tables.authorize(conn, member)
 
     def authorize(self, conn: RingConnection, member: Member) -> None:

@@ -166,7 +166,7 @@ class Tables:
                 watch.ring.database,
                 f"table {table!r} was read, and is empty here; the golden database has {rows} rows "
                 f"in it{by}",
-                same=(member, table),
+                same=(member, table, polluter),
                 sql=sql,
                 table=table,
                 evidence=(f"the reader is a connection {member.where}",),
