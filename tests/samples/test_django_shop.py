@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from snapfarm_worker.anomaly import Anomaly, AnomalyKind
 from support.django_shop import MIGRATIONS_TOLD, ONE_TEST, RESTORED, goldens, shop_in
 from support.pytest_runs import Runs
 from support.suite import LIMIT, clean_environment
@@ -60,6 +62,38 @@ def test_what_changes_a_database_makes_it_anew(shop: Runs) -> None:
     anew = shop.run(ONE_TEST, "--farm=1", "--reuse-db", "--create-db")
     assert goldens(anew) == {"default": False, "archive": False}
     assert anew.exit_code == 0, anew.text
+
+
+FLUSHED = """
+import pytest
+from orders.models import Customer, Order
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_commits():
+    Customer.objects.create(name="Barbara")
+
+
+def test_is_used_to_a_flush():
+    assert Order.objects.count() == 0
+
+
+def test_expects_rows_of_migrations():
+    assert Order.objects.count() == 3
+"""
+
+
+def test_a_failure_after_a_flush_is_explained(shop: Runs) -> None:
+    shop.write({"tests/test_flushed.py": FLUSHED})
+    run = shop.run("tests/test_flushed.py", "--farm=1")
+    assert run.counts == "1 failed, 2 passed", run.text
+    assert run.report is not None
+    (found,) = msgspec.convert(run.report["anomalies"], list[Anomaly])
+    assert (found.kind, found.table) == (AnomalyKind.EMPTY_TABLE_READ, "orders_order")
+    assert found.test == "tests/test_flushed.py::test_expects_rows_of_migrations"
+    assert found.polluter == "tests/test_flushed.py::test_commits"
+    assert "anomalies: 1 empty-table-read, orders_order" in run.stdout
 
 
 CHANGED_EARLY = """

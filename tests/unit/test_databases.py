@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from snapfarm_worker import connections
-from snapfarm_worker.anomaly import AnomalyKind
+from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Level, Severity
 from snapfarm_worker.databases import Boundary, Databases
 from snapfarm_worker.engines import sqlalchemy_url
 from snapfarm_worker.errors import RingError
@@ -206,3 +206,36 @@ def test_the_fixtures_connection_may_be_closed_by_the_test(databases: Databases)
     conn = databases.open_fixture(add(databases, "default"))
     conn.close()
     databases.close_fixture(conn)
+
+
+def test_what_a_framework_empties_is_told_of_tests_that_fail() -> None:
+    databases = Databases(policy=ResetPolicy.TEST, sensors=Level.FULL)
+    ring = Ring.restore(SNAPSHOT)
+    databases.add(ring, managed=True)
+    conn = ring.connect()  # as a framework that keeps its connection
+
+    def run(test: str, *statements: str, fails: bool = False) -> tuple[Anomaly, ...]:
+        databases.begin_test(test)
+        for statement in statements:
+            conn.execute(statement).fetchall()
+        conn.commit()
+        if fails:
+            databases.test_failed()
+        return databases.end_test(test, None, "test").anomalies
+
+    read = "SELECT * FROM orders"
+    assert run("creates", read) == ()
+    assert run("flushes", "DELETE FROM orders", "DELETE FROM pairs") == ()
+    assert run("passes", read) == ()
+    assert run("deletes", "DELETE FROM orders", read, fails=True) == ()
+    (found,) = run("fails", read, fails=True)
+    assert (found.kind, found.severity) == (AnomalyKind.EMPTY_TABLE_READ, Severity.ERROR)
+    assert (found.table, found.polluter) == ("orders", "flushes")
+    with databases.wide_fixture(WideFixture("session fixture 'empty'")):
+        conn.execute("DELETE FROM customers")
+        conn.commit()
+    assert run("expects", "SELECT * FROM customers", fails=True) == ()
+    ring.reset()
+    assert run("restored", read, fails=True) == ()
+    conn.close()
+    databases.close()

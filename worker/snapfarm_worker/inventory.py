@@ -132,6 +132,17 @@ class RingWatch:
             return Residue()
         return self._survey(test, everything=False)
 
+    def note_emptied(self, test: str) -> None:
+        """Remember which tables the test has emptied, and nothing else that it left."""
+        if not self.wide or not self.ring.is_open:
+            return
+        self._look_for_resets()
+        if self._changed():
+            self._note_versions()
+            for name in sorted(self.written or self._manifest_rows()):
+                if self.baseline_rows(name):
+                    self._note_rows(name, test)
+
     def accept(self) -> None:
         """Take what there is now as meant so: a fixture of wider scope has done it."""
         if not self.wide or not self.ring.is_open:
@@ -199,17 +210,10 @@ class RingWatch:
         return Residue(rows, changes)
 
     def _table_change(self, name: str, test: str) -> str | None:
-        now = self.ring.ask(lambda conn: _count(conn, name))
+        before = self._rows.get(name, self.baseline_rows(name))
+        now = self._note_rows(name, test)
         if now is None:
-            return None  # locked
-        golden = self.baseline_rows(name)
-        before = self._rows.get(name, golden)
-        self._rows[name] = now
-        if now:
-            self.emptied.pop(name, None)
-            self._accepted.discard(name)
-        elif golden and name not in self._accepted:
-            self.emptied.setdefault(name, test)
+            return None
         if now == before and name not in self.written:
             return None
         if name in self._digests:
@@ -224,6 +228,19 @@ class RingWatch:
         if digest is None or earlier is None or digest == earlier:
             return None
         return f"{name}: {now} rows, some changed"
+
+    def _note_rows(self, name: str, test: str) -> int | None:
+        """Return how many rows a table has; None while it is locked, or where it is gone."""
+        now = self.ring.ask(lambda conn: _count(conn, name))
+        if now is None:
+            return None
+        self._rows[name] = now
+        if now:
+            self.emptied.pop(name, None)
+            self._accepted.discard(name)
+        elif self.baseline_rows(name) and name not in self._accepted:
+            self.emptied.setdefault(name, test)
+        return now
 
 
 # ---------------------------------------------------------------- questions to the sentinel

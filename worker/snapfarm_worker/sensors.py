@@ -206,6 +206,11 @@ class Sensors:
             )
 
     @guarded
+    def remember(self, ring: Ring) -> None:
+        """Remember which tables the test has emptied in a ring that others look after."""
+        self._watches[ring.database].note_emptied(self.findings.test)
+
+    @guarded
     def accept(self, ring: Ring) -> None:
         """What is committed in a ring by now is meant so, by a fixture of wider scope."""
         self._watches[ring.database].accept()
