@@ -28,7 +28,7 @@ SENSORS = [
     ),
 ]
 #: Those that are called elsewhere than in a test of one thread, without a program's doing.
-UNCALLED = {"forked", "accept", "remember"}
+UNCALLED = {"forked", "accept", "remember", "leaked_transaction"}
 #: What is guarded in a way of its own: what is broken, and the name that is told.
 OTHERS = {
     "executed": (Sensors, "_look"),

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from snapfarm_worker import connections
+from snapfarm_worker import connections, leaks
 from snapfarm_worker.anomaly import Anomaly, AnomalyKind, Level, Severity
 from snapfarm_worker.blockers import Blocker, in_transaction
 from snapfarm_worker.findings import Findings
@@ -31,7 +31,6 @@ from snapfarm_worker.offspring import Offspring
 from snapfarm_worker.outsiders import Outside, Outsiders
 from snapfarm_worker.questions import left_unseen
 from snapfarm_worker.ringkind import RingKind
-from snapfarm_worker.stacks import shown
 from snapfarm_worker.statements import Recording, Word, word_of
 from snapfarm_worker.tables import Tables, report_vanished
 from snapfarm_worker.transactions import Transactions
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from snapfarm_worker.ring import Ring
 
 _MEMO_LIMIT = 1000
-_LISTED = 5
 #: Statements of a test, other than reads, of which the tables are noted.
 _NOTED = 1000
 #: At most so many connections are asked for their file when a test ends.
@@ -218,55 +216,14 @@ class Sensors:
     @guarded
     def blocked(self, ring: Ring, blockers: Sequence[Blocker], *, retired: bool) -> None:
         """A reset found these in its way, or the test ends without one."""
-        for blocker in blockers:
-            if blocker.what == "cursor" and not blocker.wide:
-                notes = blocker.member.notes
-                asked = blocker.sql or notes.last
-                self.findings.add(
-                    AnomalyKind.LEAKED_CURSOR,
-                    Severity.ERROR,
-                    ring.database,
-                    f"the test leaves {blocker}",
-                    same=(blocker.member,),
-                    thread=blocker.member.thread,
-                    sql=asked,
-                    stack=tuple(shown(each) for each in blocker.frames) or blocker.member.stack,
-                )
-        if not retired or ring.database in self._vanished:
-            return
-        holding = [blocker for blocker in blockers if not blocker.ended]
-        named = "; ".join(str(each) for each in holding[:_LISTED])
-        self.findings.add(
-            AnomalyKind.RESET_BLOCKED,
-            Severity.ERROR,
-            ring.database,
-            f"the ring could not be reset and was replaced by a new one, which connections made "
-            f"from now on get; it is locked by {named or 'something this process can not name'}",
-            thread=holding[0].member.thread if holding else "",
-            stack=holding[0].member.stack if holding else (),
-        )
+        leaks.report_cursors(self.findings, ring.database, blockers)
+        if retired and ring.database not in self._vanished:
+            leaks.report_blocked(self.findings, ring.database, blockers)
 
+    @guarded
     def leaked_transaction(self, member: Member, *, of_task: bool = False) -> None:
         """A test leaves a member in a transaction; a task the connection that it was given."""
-        begun = member.notes.begun
-        if of_task:
-            message = "the task leaves an open transaction on its connection, which was rolled back"
-            same: tuple[object, ...] = (self.findings.test,)
-        else:
-            whose = "farm_db" if member.fixture else f"a connection {member.where}"
-            message, same = f"the test leaves an open transaction on {whose}", (member,)
-        frames = () if begun is None else begun.frames
-        self.findings.add(
-            AnomalyKind.LEAKED_TRANSACTION,
-            Severity.ERROR,
-            _database(member),
-            message,
-            same=same,
-            thread="" if of_task else member.thread,
-            sql="" if begun is None else begun.sql,
-            stack=tuple(shown(each) for each in frames) or (() if of_task else member.stack),
-            evidence=() if of_task else tuple(f"opened at {line}" for line in member.stack),
-        )
+        leaks.report_transaction(self.findings, _database(member), member, of_task=of_task)
         self._transactions.left_open(member)
 
     # ------------------------------------------------------------ what members tell
@@ -485,15 +442,7 @@ class Sensors:
             if member.home is not ring:
                 self._dropped.append(member)
             elif self._may_leak(member):
-                self.findings.add(
-                    AnomalyKind.LEAKED_CONNECTION,
-                    Severity.WARNING,
-                    ring.database,
-                    f"a connection {member.where}, was never closed",
-                    same=(member.opened,),
-                    thread=member.thread,
-                    stack=member.stack,
-                )
+                leaks.report_connection(self.findings, ring.database, member)
 
 
 def _conn(cursor: sqlite3.Cursor) -> RingConnection:
