@@ -359,7 +359,7 @@ class Databases:
         if isinstance(conn, SoloConnection) and isinstance(error, sqlite3.Error):
             member = conn.farm_member
             if member.watcher is not None:
-                member.watcher.failed(conn, member, "", error)
+                member.watcher.failed(conn, member, "", error, partly=False)
 
     def end_call(self, conn: sqlite3.Connection) -> bool:
         """A task ended that was given this connection: report and end a transaction that it left.

@@ -399,7 +399,7 @@ def _tell(cursor: sqlite3.Cursor, sql: str, error: sqlite3.Error, *, partly: boo
 
 def _tell_of(conn: RingConnection, sql: str, error: sqlite3.Error) -> None:
     if conn.farm_member.watcher is not None:
-        conn.farm_member.watcher.failed(conn, conn.farm_member, sql, error)
+        conn.farm_member.watcher.failed(conn, conn.farm_member, sql, error, partly=False)
 
 
 def _tell_end(conn: RingConnection, *, committed: bool) -> None:

@@ -42,13 +42,7 @@ class Watcher(Protocol):
         """A connection that is on alert is about to be closed."""
 
     def failed(
-        self,
-        conn: RingConnection,
-        member: Member,
-        sql: str,
-        error: sqlite3.Error,
-        *,
-        partly: bool = False,
+        self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error, partly: bool
     ) -> None:
         """An error is about to reach the caller; `partly` tells that some of it may be done."""
 

@@ -367,13 +367,7 @@ class Sensors:
 
     @guarded
     def failed(
-        self,
-        conn: RingConnection,
-        member: Member,
-        sql: str,
-        error: sqlite3.Error,
-        *,
-        partly: bool = False,
+        self, conn: RingConnection, member: Member, sql: str, error: sqlite3.Error, partly: bool
     ) -> None:
         """Look at an error that is about to reach the caller."""
         watch = member.notes.watch
