@@ -52,6 +52,7 @@ class Sensors:
         self.findings = Findings() if findings is None else findings
         self.level = level
         self.switches = Switches()
+        self._off = self.switches.off
         #: Members that were freed without close(); the garbage collector adds to it at any moment.
         self._dropped: collections.deque[Member] = collections.deque()
         self._watches: dict[str, RingWatch] = {}
@@ -280,7 +281,7 @@ class Sensors:
     ) -> None:
         """Look at a statement of a connection that is on alert."""
         # The one sensor that is called for every statement: not through the guard.
-        if "executed" in self.switches.off:
+        if "executed" in self._off:
             return
         try:
             self._look(cursor, member, sql, Word.SCRIPT if script else word_of(sql))
