@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
 import snapfarm
+import snapfarm.flakes
 
 
-@pytest.mark.parametrize("name", snapfarm.__all__)
-def test_a_public_name_leads_to_what_is_called_so(name: str) -> None:
-    found = getattr(snapfarm, name)
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [(package, name) for package in (snapfarm, snapfarm.flakes) for name in package.__all__],
+)
+def test_a_public_name_leads_to_what_is_called_so(package: ModuleType, name: str) -> None:
+    found = getattr(package, name)
     assert found.__name__ == name
     assert found.__doc__, "what is public is documented"
-    assert name in dir(snapfarm)
+    assert name in dir(package)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'snapfarm' has no attribute 'Farm'"):
         snapfarm.Farm  # noqa: B018  # asking is what is tested
+    with pytest.raises(AttributeError, match=r"module 'snapfarm\.flakes' has no attribute 'Farm'"):
+        snapfarm.flakes.Farm  # noqa: B018  # asking is what is tested
 
 
-def test_importing_the_package_imports_nothing_else_of_it() -> None:
-    code = "import snapfarm, sys; print([name for name in sys.modules if 'snapfarm' in name])"
+@pytest.mark.parametrize(
+    ("name", "imported"),
+    [("snapfarm", "['snapfarm']"), ("snapfarm.flakes", "['snapfarm', 'snapfarm.flakes']")],
+)
+def test_importing_the_package_imports_nothing_else_of_it(name: str, imported: str) -> None:
+    code = f"import {name}, sys; print([name for name in sys.modules if 'snapfarm' in name])"
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert shown.stdout.strip() == "['snapfarm']"
+    assert shown.stdout.strip() == imported
