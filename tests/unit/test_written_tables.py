@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from snapfarm_worker.databases import Databases
+from snapfarm_worker.inventory import RingWatch
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 from snapfarm_worker.statements import read_by, written_by
 from support.sensor_rig import SHARING, SNAPSHOT, Rig
@@ -93,3 +94,17 @@ def test_reads_are_noted_only_where_they_are_asked_for() -> None:
             rig.databases.note_reads()
             rig.databases.begin_test("t.py::one")
         assert rig.databases.end_test("t.py::one", None, "test").read == ()
+
+
+def test_a_failure_of_it_is_a_warning_and_breaks_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(RingKind.SHARED_CACHE)
+
+    def fails(_watch: RingWatch) -> frozenset[str]:
+        raise KeyError("broken")
+
+    monkeypatch.setattr(RingWatch, "tables_written", property(fails))
+    with contextlib.closing(rig.databases):
+        with pytest.warns(match="the sensor 'tables' failed and is off from now on"):
+            assert rig.databases.end_test("t.py::one", None, "test").written == ()
+        rig.databases.begin_test("t.py::two")
+        assert rig.databases.end_test("t.py::two", None, "test").written == ()
