@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from snapfarm.errors import ConfigError
 from snapfarm.flakes import Cause, History, Suite, bisect, hunt, replay
+from snapfarm.flakes.changes import changed_since
 from support import suite as support
+from support.repository import git
 from support.suite import RunningSuite, clean_environment
 
 FARM = [sys.executable, "-m", "snapfarm.cli"]
@@ -151,3 +154,33 @@ def test_writers_of_tables_are_recorded_blamed_and_replayed(tmp_path: Path) -> N
     )  # fmt: skip
     assert shown.returncode == 1
     assert f"note    {line}\nfailed  test_it.py::test_suffers   AssertionError" in shown.stdout
+
+
+def test_a_debugger_opens_where_a_replayed_test_fails(tmp_path: Path) -> None:
+    files = {"test_it.py": "S = []\ndef test_a(): S.append(4711)\ndef test_b(): assert not S\n"}
+    assert support.Suite(tmp_path, files).run(workers=1).exit_code == 1
+    shown = subprocess.run(
+        [*FARM, "replay", "last:test_it.py::test_b", "--pdb"],
+        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
+        input="p S * 2\nq\n",
+    )  # fmt: skip
+    assert "(Pdb) [4711, 4711]" in shown.stdout
+    assert "failed  test_it.py::test_b   AssertionError: assert not [<n>]" in shown.stdout
+    assert shown.returncode == 1
+
+
+def test_tests_in_changed_and_new_files_are_known(tmp_path: Path) -> None:
+    for name in ("old", "changed"):
+        (tmp_path / f"test_{name}.py").write_text("def test_it(): pass\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "first")
+    (tmp_path / "test_changed.py").write_text("def test_it(): pass\ndef test_more(): pass\n")
+    (tmp_path / "test_new.py").write_text("def test_it(): pass\n")
+    suite = Suite((), tmp_path)
+    assert changed_since("HEAD", suite) == (
+        "test_changed.py::test_it", "test_changed.py::test_more", "test_new.py::test_it",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="--since nowhere: git says: "):
+        changed_since("nowhere", suite)

@@ -49,6 +49,11 @@ class Commit:
                 errors="replace",
             )
 
+    @property
+    def ready(self) -> bool:
+        """Whether reading will not wait."""
+        return self._process is None or self._process.poll() is not None
+
     def read(self) -> tuple[str, str, int | None]:
         """Return commit, branch, and whether the tree is dirty (None: not known)."""
         process, self._process = self._process, None
@@ -230,7 +235,12 @@ class AttemptKeeper:
         moment = time.monotonic()
         if not self.pending or (not now and moment < self._next_write):
             return
-        self._attempt(lambda kept: kept.add(self.attempts[self._written :]))
+        if self._commit is not None and self._commit.ready:
+            # Now, not only at the end: who kills the run will want to know as well.
+            self._ask_commit()
+            self._attempt(self._write_all)
+        else:
+            self._attempt(lambda kept: kept.add(self.attempts[self._written :]))
         done = time.monotonic()
         # Larger batches cost less for each of their rows, so where much ends writing has to wait.
         rest = max(_INTERVAL, min(_LONGEST_INTERVAL, _REST * (done - moment)))
@@ -249,16 +259,20 @@ class AttemptKeeper:
         """Write all that is left, and how the run ended; later calls do nothing."""
         if self._path is None:
             return
-        if self._commit is not None:
-            commit, branch, dirty = self._commit.read()
-            self.run = msgspec.structs.replace(
-                self.run, commit_id=commit, branch=branch, dirty=dirty
-            )
+        self._ask_commit()
         self.run = msgspec.structs.replace(self.run, finished=time.time(), exit_status=exit_status)
         self._attempt(self._write_all)
         if self._history is not None:
             self._history.close()
         self._path = None
+
+    def _ask_commit(self) -> None:
+        if self._commit is not None:
+            commit, branch, dirty = self._commit.read()
+            self._commit = None
+            self.run = msgspec.structs.replace(
+                self.run, commit_id=commit, branch=branch, dirty=dirty
+            )
 
     def _write_all(self, kept: History) -> None:
         kept.begin(self.run)

@@ -154,6 +154,8 @@ class Lab:
         self._chance = Chance(self._watch)
         self._reports: list[pytest.TestReport] = []
         self._looked: LabDatabases | None = None
+        #: Whether the debugger was left.
+        self._quitted = False
         #: Tables that were not as they should be when the present test failed.
         self._differing: tuple[str, ...] = ()
 
@@ -227,6 +229,8 @@ class Lab:
                 self._looked.reset()
             self._tell(Begun(test))
             self._tell(self._one(test, item, following, order, residue))
+            if self._quitted:
+                break
         return 0
 
     def _one(
@@ -243,7 +247,13 @@ class Lab:
         self._chance.begin(order.seed, test)
         began = time.monotonic()
         self._watch.begin()
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        except pytest.exit.Exception:
+            # Who leaves the debugger has seen the test fail, which is told already.
+            if not order.debug:
+                raise
+            self._quitted = True
         traits = self._watch.end()
         seconds = time.monotonic() - began
         changed = tuple(residue.compared(before))
