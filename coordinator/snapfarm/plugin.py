@@ -183,7 +183,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if farm_config is not None and workers:
         config.stash[_recorder_key] = roles.become_coordinator(config, farm_config, workers)
     else:
-        config.stash[_recorder_key] = roles.serve_plain_run(config, farm_config)
+        looks = roles.only_looks(config.option, _ONLY_LOOK)
+        config.stash[_recorder_key] = roles.serve_plain_run(config, farm_config, runs=not looks)
 
 
 @pytest.hookimpl(trylast=True)

@@ -232,13 +232,24 @@ class RunRecorder:
                     msgspec.structs.replace(failure, path=relative(failure.path, self._root))
                     for failure in each.failures
                 ),
-                evidence=tuple(
-                    msgspec.structs.replace(kept, file=relative(kept.file, self._root))
-                    for kept in each.evidence
-                ),
+                evidence=tuple(self._kept_at_home(kept) for kept in each.evidence),
             )
             for each in tries
         )
+
+    def _kept_at_home(self, kept: DatabaseEvidence) -> DatabaseEvidence:
+        return msgspec.structs.replace(
+            kept,
+            file=relative(kept.file, self._root),
+            statements=tuple(
+                msgspec.structs.replace(each, connection=self._shortened(each.connection))
+                for each in kept.statements
+            ),
+        )
+
+    def _shortened(self, text: str) -> str:
+        """Return a text in which paths are relative to the root."""
+        return text.replace(f"{self._root}/", "") if self._root else text
 
     def anomalies(self, found: Iterable[Anomaly]) -> None:
         """Keep anomalies that did not come with a worker's message."""
@@ -246,14 +257,11 @@ class RunRecorder:
 
     def _near(self, anomaly: Anomaly) -> Anomaly:
         """Return an anomaly with the paths in its texts relative to the root."""
-        if not self._root:
-            return anomaly
-        root = f"{self._root}/"
         return msgspec.structs.replace(
             anomaly,
-            message=anomaly.message.replace(root, ""),
-            stack=tuple(line.replace(root, "") for line in anomaly.stack),
-            evidence=tuple(line.replace(root, "") for line in anomaly.evidence),
+            message=self._shortened(anomaly.message),
+            stack=tuple(map(self._shortened, anomaly.stack)),
+            evidence=tuple(map(self._shortened, anomaly.evidence)),
         )
 
     def gone(self, worker: str) -> None:

@@ -230,8 +230,13 @@ def _collect_no_garbage(config: pytest.Config) -> None:
     config.stash[gc_collect_iterations_key] = 0
 
 
-def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> RunRecorder:
-    """Give the tests of a run without a farm the same fixtures, on rings of this process."""
+def serve_plain_run(
+    config: pytest.Config, farm_config: FarmConfig | None, *, runs: bool = True
+) -> RunRecorder:
+    """Give the tests of a run without a farm the same fixtures, on rings of this process.
+
+    `runs`: whether any test will be run; where pytest only looks, nothing is kept.
+    """
     from snapfarm.local import LocalDatabases
 
     local = config.stash.get(_local_key, None)
@@ -239,7 +244,7 @@ def serve_plain_run(config: pytest.Config, farm_config: FarmConfig | None) -> Ru
         local = LocalDatabases(farm_config or FarmConfig(root=config.rootpath))
     recorder = RunRecorder(0, "no", root=str(config.rootpath))
     evidence = None
-    if farm_config is not None and _is_farm_without_workers(config):
+    if runs and farm_config is not None and _is_farm_without_workers(config):
         from snapfarm.blueprint import evidence_order
 
         recorder.complete = True
@@ -264,7 +269,6 @@ def _is_farm_without_workers(config: pytest.Config) -> bool:
         config.option.farm_workers == "0"
         and not hasattr(config, "workerinput")
         and not config.pluginmanager.has_plugin(LABORATORY)
-        and not only_looks(config.option, ("collectonly",))
     )
 
 

@@ -101,15 +101,20 @@ def fill(page: Page, text: str) -> None:
     page.call("Input.insertText", text=text)
 
 
-def click(page: Page, element: str) -> None:
-    """Click as a person does: a script may not copy by itself."""
-    box = cast(
+def box_of(page: Page, element: str) -> dict[str, float]:
+    """Scroll to an element, and return where it is."""
+    return cast(
         "dict[str, float]",
         page.run(
             f"{element}.scrollIntoView({{block: 'center'}}), "
             f"{element}.getBoundingClientRect().toJSON()"
         ),
     )
+
+
+def click(page: Page, element: str) -> None:
+    """Click as a person does: a script may not copy by itself."""
+    box = box_of(page, element)
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     for kind in ("mousePressed", "mouseReleased"):
         page.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
@@ -194,13 +199,7 @@ def test_the_timeline_tells_what_is_under_the_pointer_and_leads_to_it(
     browser: Chromium, pages: dict[str, Path]
 ) -> None:
     page = opened(browser, pages["fixed"])
-    box = cast(
-        "dict[str, float]",
-        page.run(
-            "document.getElementById('lanes').scrollIntoView(), "
-            "document.getElementById('lanes').getBoundingClientRect().toJSON()"
-        ),
-    )
+    box = box_of(page, "document.getElementById('lanes')")
     # test_stock runs on gw0 from 4.5 s to 6.5 s of 12.5 s.
     x = box["x"] + 64 + (box["width"] - 72) * 5.5 / 12.5
     y = box["y"] + 26 + 14
@@ -229,11 +228,7 @@ def test_the_timeline_has_all_that_a_worker_does(
     browser: Chromium, pages: dict[str, Path], seconds: float, lane: int, said: str
 ) -> None:
     page = opened(browser, pages["fixed"])
-    page.run("document.getElementById('lanes').scrollIntoView()")
-    box = cast(
-        "dict[str, float]",
-        page.run("document.getElementById('lanes').getBoundingClientRect().toJSON()"),
-    )
+    box = box_of(page, "document.getElementById('lanes')")
     x = box["x"] + 64 + (box["width"] - 72) * seconds / 12.5
     y = box["y"] + 26 + 28 * lane + 14
     page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)

@@ -119,6 +119,7 @@ def test_reruns_keep_every_promise_of_a_run(tmp_path: Path, mode: str) -> None:
     run = suite.run("--farm-reruns=2", f"--farm-dist={mode}", "-x")
     assert (run.exit_code, run.counts) == (0, {"passed": 24}), run.output
     assert "24 passed, 9 rerun" in run.output
+    assert "\n  -> farm bisect 'test_a.py::test_n[0]'\n" in run.text_of("flaky tests")
     failed = suite.run("--farm-reruns=2", f"--farm-dist={mode}", "-k", "n1", "-x")
     assert failed.exit_code == 5
 

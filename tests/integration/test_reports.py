@@ -234,7 +234,9 @@ def test_a_run_without_workers_keeps_the_same(tmp_path: Path) -> None:
     chosen = ("-q", "-p", "no:rerunfailures", "-k", "not kills")
     assert suite.run(*chosen, way="plain").exit_code == 1
     assert not (cache / "runs").exists()
+    assert suite.run("--collect-only", "--farm=0", way="plain").exit_code == 0
     assert not (cache / "failures").exists()
+    assert not (cache / "runs").exists()
 
     run = suite.run(*chosen, "--farm=0", way="plain")
     assert (run.exit_code, run.counts) == (1, "1 failed, 3 passed, 1 deselected, 1 error, 1 rerun")

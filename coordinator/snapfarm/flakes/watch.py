@@ -20,7 +20,7 @@ from snapfarm.flakes.keeper import AttemptKeeper, new_run
 from snapfarm.flakes.rates import Rate
 from snapfarm.flakes.reruns import Reruns
 from snapfarm.flakes.signature import clusters
-from snapfarm.report.model import FlakeLine, VerdictLine
+from snapfarm.report.model import FlakeLine, VerdictLine, bisect_command
 from snapfarm_worker.keys import nodeid_of
 
 if TYPE_CHECKING:
@@ -176,10 +176,10 @@ class FlakeWatch:
         where = ", in quarantine" if line.quarantined else ""
         rate = self._rate(line.nodeid)
         known = f"; ever: {rate}" if rate.runs > line.attempts else ""
-        return (
-            f"{line.nodeid}: failed {line.failures} of {line.attempts} attempts{where}{known}\n"
-            f"  {line.signature}"
-        )
+        told = f"failed {line.failures} of {line.attempts} attempts{where}{known}"
+        asked = self._settings.verdicts == "on" or line.quarantined
+        more = "" if asked else f"\n  -> {bisect_command(line.nodeid)}"
+        return f"{line.nodeid}: {told}\n  {line.signature}{more}"
 
     def _rate(self, nodeid: str) -> Rate:
         try:

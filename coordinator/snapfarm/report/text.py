@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from snapfarm.report import summary, terminal
 from snapfarm.report.model import ItemLine, RunReport, VerdictLine, bisect_command, replay_command
 from snapfarm_worker.anomaly import Anomaly
-from snapfarm_worker.evidence import DatabaseEvidence
+from snapfarm_worker.evidence import DatabaseEvidence, TableDiff
 from snapfarm_worker.texts import readable
 
 _LISTED = 20
@@ -101,14 +101,18 @@ def _item(
 
 def _evidence(evidence: DatabaseEvidence) -> Iterator[str]:
     if evidence.diff is not None and evidence.diff:
-        said = [
-            f"{table.table} +{table.added} -{table.removed} ~{table.changed}"
-            for table in evidence.diff.tables
-        ]
+        said = [f"{table.table} {_counts(table)}" for table in evidence.diff.tables]
         said += [f"{each.kind} {each.name}" for each in evidence.diff.schema]
-        yield f"    rows of {evidence.database}: {', '.join(said)}"
+        yield f"    rows of {evidence.database}: {'; '.join(said)}"
     if evidence.file:
         yield f"    database as it was: {evidence.file}"
+
+
+def _counts(table: TableDiff) -> str:
+    if table.error:
+        return "can't be compared"
+    counts = ((table.added, "added"), (table.removed, "removed"), (table.changed, "changed"))
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 def _spans(report: RunReport) -> str:
