@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -24,8 +23,9 @@ WITH recent AS (
     SELECT id FROM run WHERE source = 'farm' AND finished IS NOT NULL
     ORDER BY started DESC LIMIT ?
 )
-SELECT test, avg(seconds) FROM attempt
-WHERE run IN recent AND outcome = 'passed' GROUP BY test
+SELECT test, avg(seconds)
+FROM recent JOIN attempt ON attempt.id >= recent.id || '-' AND attempt.id < recent.id || '.'
+WHERE outcome = 'passed' GROUP BY test
 """
 
 _OWN = "SELECT id, started FROM run WHERE id >= ? AND id < ?"
@@ -34,8 +34,12 @@ SELECT id, started, finished, commit_id FROM run
 WHERE source IN ('farm', 'junit') AND started <= ? AND id <> ?
 ORDER BY started DESC, id DESC LIMIT ?
 """
-_COUNT = "SELECT count(*) FROM attempt WHERE run = ?"
-_FAILED = "SELECT DISTINCT test FROM attempt WHERE id >= ? AND id < ? AND outcome = 'failed'"
+#: How many tests a run had, and those that failed, in one pass: its attempts lie side by side.
+_RUN = """
+SELECT count(*) FILTER (WHERE attempt = 1),
+       group_concat(CASE WHEN outcome = 'failed' THEN test END, char(0))
+FROM attempt WHERE id >= ? AND id < ?
+"""
 _ATTEMPTS = """
 SELECT run, outcome, exception, seconds FROM attempt WHERE test = ? ORDER BY ended, attempt
 """
@@ -74,8 +78,8 @@ class _Reader:
         #: The earlier runs, the oldest first, and the place of each.
         self._runs: list[tuple[str, RunLine]] = []
         self._places: dict[str, int] = {}
-        #: Attempts beyond the first of a test, by run.
-        self._again: Counter[int] = Counter()
+        #: Tests that have failed in any of them.
+        self._failed: set[str] = set()
 
     def history(self, longest: int) -> History | None:
         # The beginning of an id is as good as all of it, and "g" comes after all digits.
@@ -85,9 +89,10 @@ class _Reader:
             return None
         own, started = found
         self._read_runs(str(own), float(started), longest - 1)
-        troubled = {str(test) for run in self._places for (test,) in self._failed(run)}
         here = {item.nodeid: item for item in self._report.items}
-        troubled |= {name for name, item in here.items() if summary.state(item) in _TROUBLE}
+        troubled = self._failed | {
+            name for name, item in here.items() if summary.state(item) in _TROUBLE
+        }
         slow = {item.nodeid for item in summary.slowest(self._report, SLOWEST)}
         outcomes, tests = {}, {}
         failed, flaky = [0] * len(self._runs), [0] * len(self._runs)
@@ -100,12 +105,7 @@ class _Reader:
                 tests[test] = line
                 outcomes[test] = letters
         runs = [
-            msgspec.structs.replace(
-                line,
-                tests=line.tests - self._again[place],
-                failed=failed[place],
-                flaky=flaky[place],
-            )
+            msgspec.structs.replace(line, failed=failed[place], flaky=flaky[place])
             for place, (_, line) in enumerate(self._runs)
         ]
         return History(
@@ -115,7 +115,8 @@ class _Reader:
     def _read_runs(self, own: str, started: float, longest: int) -> None:
         rows = self._conn.execute(_RUNS, (started, own, longest)).fetchall()
         for run, began, finished, commit in reversed(rows):
-            (count,) = self._conn.execute(_COUNT, (run,)).fetchone()
+            count, failed = self._conn.execute(_RUN, (f"{run}-", f"{run}.")).fetchone()
+            self._failed.update(failed.split("\0") if failed else ())
             line = RunLine(
                 run=str(run)[:8],
                 started=began,
@@ -125,10 +126,6 @@ class _Reader:
             )
             self._places[str(run)] = len(self._runs)
             self._runs.append((str(run), line))
-
-    def _failed(self, run: str) -> sqlite3.Cursor:
-        # The attempts of a run lie side by side, by their ids.
-        return self._conn.execute(_FAILED, (f"{run}-", f"{run}."))
 
     def _past(self, test: str, item: ItemLine | None) -> tuple[str, PastLine]:
         """Return the letters of a test, and what more is known of it."""
@@ -140,8 +137,6 @@ class _Reader:
             if place is not None:
                 outcomes[place].append((outcome, exception))
                 spent[place].append(seconds)
-        for place, attempts in enumerate(outcomes):
-            self._again[place] += max(0, len(attempts) - 1)
         letters = "".join(map(_letter, outcomes)) + (
             "-" if item is None else summary.LETTERS[summary.state(item)]
         )
