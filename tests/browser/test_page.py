@@ -152,6 +152,7 @@ def test_tests_are_filtered_by_name_and_outcome_and_found_by_link(
     assert "farm run -n 1 tests/test_shop.py::test_price" in text
     assert "order-dependent, victim (confidence: high)" in text
     assert "3 of 6 attempts failed (95 %: 19 to 81 %)" in text
+    assert "Writes to default.customer, default.<i>price" in text
     assert "leaked-transaction" in text
     assert "customer: 1 added, 1 removed, 31 changed" in text
     cells = again.run(

@@ -256,7 +256,10 @@ def _history() -> History:
         },
         tests={
             f"{nodeid}price": PastLine(
-                failures=3, attempts=6, seconds=(0.5, 0.75, 1.0, 0.75, 1.25, 1.5)
+                failures=3,
+                attempts=6,
+                seconds=(0.5, 0.75, 1.0, 0.75, 1.25, 1.5),
+                tables=("default.customer", "default.<i>price"),
             ),
             f"{nodeid}stock[a|b]": PastLine(
                 failures=3, attempts=9, seconds=(1.0, 1.0, 1.5, None, 2.0, 2.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,7 @@ class Writer:
                         seconds=float(number + 1),
                         outcome="failed" if word == "crashed" else word,
                         exception="crash" if word == "crashed" else "",
+                        tables=f"default.{test}" if number else "default.log",
                     )
                 )
         kept.add(attempts)
@@ -97,6 +100,7 @@ def test_a_history_is_made_of_attempts(path: Path) -> None:
     assert found.only_troubled
     a, b = found.tests["a"], found.tests["b"]
     assert (a.failures, a.attempts, a.seconds) == (4, 5, (1.0, 1.5, 1.0, 0.5))
+    assert a.tables == ("default.a", "default.log")
     assert (b.failures, b.attempts, b.seconds) == (1, 5, (1.5, 1.0, 1.0, 0.5))
 
 
@@ -106,6 +110,15 @@ def test_of_tests_that_never_failed_only_slow_ones_are_looked_up(path: Path) -> 
     assert found is not None
     assert len(found.outcomes) == past.SLOWEST
     assert "a" in found.outcomes
+
+
+def test_a_history_that_knows_no_tables_is_read(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        conn.execute("ALTER TABLE attempt DROP COLUMN tables")
+        conn.execute("PRAGMA user_version = 1")
+    found = past.history(path, report(item("a", "failed", "failed")), longest=200)
+    assert found is not None
+    assert (found.outcomes["a"], found.tests["a"].tables) == ("pfcf", ())
 
 
 def test_only_the_latest_runs_count(path: Path) -> None:

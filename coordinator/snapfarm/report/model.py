@@ -146,6 +146,8 @@ class PastLine(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     #: Mean wall seconds of its attempts in each run; None where there was none.
     seconds: tuple[float | None, ...] = ()
+    #: The tables that it has written to in any of the runs, as database.table.
+    tables: tuple[str, ...] = ()
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):

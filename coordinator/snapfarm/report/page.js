@@ -286,6 +286,7 @@
     const parts = [el("h4", {}, "Its last " + letters.length + " runs, the newest on the right"), strip(letters)];
     if (known) {
       parts.push(el("p", { class: "small quiet" }, rate(known)));
+      if (known.tables.length) parts.push(el("p", { class: "small quiet" }, "Writes to ", el("span", { class: "mono" }, known.tables.join(", "))));
       const line = sparkline(known.seconds);
       const spent = known.seconds.filter((value) => value !== null);
       if (line) parts.push(line, el("p", { class: "small quiet" }, "Its time: " + time(spent[0]) + " at first, " + time(spent[spent.length - 1]) + " now, " + time(Math.max(...spent)) + " at most"));

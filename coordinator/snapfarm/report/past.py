@@ -41,8 +41,11 @@ SELECT count(*) FILTER (WHERE attempt = 1),
 FROM attempt WHERE id >= ? AND id < ?
 """
 _ATTEMPTS = """
-SELECT run, outcome, exception, seconds FROM attempt WHERE test = ? ORDER BY ended, attempt
+SELECT run, outcome, exception, seconds, {tables} FROM attempt
+WHERE test = ? ORDER BY ended, attempt
 """
+#: The first version of a history that knows which tables a test has written to.
+_WITH_TABLES = 2
 
 #: Slow tests of which the durations in earlier runs are wanted.
 SLOWEST = 15
@@ -75,9 +78,14 @@ class _Reader:
     def __init__(self, conn: sqlite3.Connection, report: RunReport) -> None:
         self._conn = conn
         self._report = report
+        #: This run's id.
+        self._own = ""
         #: The earlier runs, the oldest first, and the place of each.
         self._runs: list[tuple[str, RunLine]] = []
         self._places: dict[str, int] = {}
+        (version,) = conn.execute("PRAGMA user_version").fetchone()
+        tables = "tables" if version >= _WITH_TABLES else "''"
+        self._attempts = _ATTEMPTS.format(tables=tables)
         #: Tests that have failed in any of them.
         self._failed: set[str] = set()
 
@@ -87,8 +95,8 @@ class _Reader:
         found = self._conn.execute(_OWN, (name, f"{name}g")).fetchone()
         if found is None:
             return None
-        own, started = found
-        self._read_runs(str(own), float(started), longest - 1)
+        self._own, started = str(found[0]), float(found[1])
+        self._read_runs(started, longest - 1)
         here = {item.nodeid: item for item in self._report.items}
         troubled = self._failed | {
             name for name, item in here.items() if summary.state(item) in _TROUBLE
@@ -112,8 +120,8 @@ class _Reader:
             runs=(*runs, self._own_line()), outcomes=outcomes, tests=tests, only_troubled=True
         )
 
-    def _read_runs(self, own: str, started: float, longest: int) -> None:
-        rows = self._conn.execute(_RUNS, (started, own, longest)).fetchall()
+    def _read_runs(self, started: float, longest: int) -> None:
+        rows = self._conn.execute(_RUNS, (started, self._own, longest)).fetchall()
         for run, began, finished, commit in reversed(rows):
             count, failed = self._conn.execute(_RUN, (f"{run}-", f"{run}.")).fetchone()
             self._failed.update(failed.split("\0") if failed else ())
@@ -132,8 +140,11 @@ class _Reader:
         count = len(self._runs)
         outcomes: list[list[tuple[str, str]]] = [[] for _ in range(count)]
         spent: list[list[float]] = [[] for _ in range(count)]
-        for run, outcome, exception, seconds in self._conn.execute(_ATTEMPTS, (test,)):
+        tables: set[str] = set()
+        for run, outcome, exception, seconds, wrote in self._conn.execute(self._attempts, (test,)):
             place = self._places.get(run)
+            if place is not None or run == self._own:
+                tables.update(wrote.splitlines())
             if place is not None:
                 outcomes[place].append((outcome, exception))
                 spent[place].append(seconds)
@@ -148,6 +159,7 @@ class _Reader:
         return letters, PastLine(
             failures=counted.count("failed") + bad,
             attempts=len(counted) + tried,
+            tables=tuple(sorted(tables)),
             seconds=(*means, None if item is None else round(item.seconds, 4)),
         )
 

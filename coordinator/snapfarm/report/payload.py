@@ -22,6 +22,8 @@ from snapfarm_worker.anomaly import Anomaly
 
 #: Items whose attempts, output and rows are in the page; the JSON report has all.
 _DETAILED = 1_000
+#: Tables of a test that are named.
+_TABLES = 30
 
 
 class ShownAnomaly(msgspec.Struct, frozen=True):
@@ -54,6 +56,7 @@ class Past(msgspec.Struct, frozen=True):
     low: float
     high: float
     seconds: tuple[float | None, ...]
+    tables: tuple[str, ...] = ()
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -148,7 +151,14 @@ def payload(report: RunReport) -> Payload:
 
 def _past(line: PastLine) -> Past:
     low, high = Rate(line.failures, line.attempts).interval()
-    return Past(line.failures, line.attempts, round(low, 4), round(high, 4), line.seconds)
+    return Past(
+        line.failures,
+        line.attempts,
+        round(low, 4),
+        round(high, 4),
+        line.seconds,
+        line.tables[:_TABLES],
+    )
 
 
 def _rounded(values: Iterable[float]) -> list[float]:
