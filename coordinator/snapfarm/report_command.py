@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 from snapfarm.config import load_config
 from snapfarm.errors import UserError
 from snapfarm.report import formats, model, runs
+from snapfarm.report.text import text as as_text
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,9 +44,11 @@ def report(
         to_terminal = output in {None, "-"}
         if format_name is None:
             format_name = None if output is None else formats.format_of(Path(output))
-        text = formats.render(
-            runs.with_history(found, cache, config.history_path), format_name or "text"
-        )
+        found = runs.with_history(found, cache, config.history_path)
+        if to_terminal and format_name in {None, "text"} and sys.stdout.isatty():
+            text = as_text(found, shutil.get_terminal_size().columns)
+        else:
+            text = formats.render(found, format_name or "text")
         if to_terminal:
             sys.stdout.write(text)
         elif output is not None:

@@ -123,6 +123,17 @@ def test_the_command_at_the_end_brings_the_failure_back(seen: dict[str, Seen], r
     assert f"failed  {name}   AssertionError: assert (<n>,) == (<n>,)" in done.stdout
 
 
+def test_the_report_of_a_run_fits_the_terminal(seen: dict[str, Seen], root: Path) -> None:
+    assert seen["narrow"].exit_code == 1
+    command = [sys.executable, "-m", "snapfarm.cli", "report"]
+    found = on_a_terminal(command, cwd=root, columns=60)
+    assert found.exit_code == 0, found.raw
+    assert found.lines[0] == "failed: 2"
+    # Names, files and commands are there to be copied, and stay whole.
+    for line in found.written:
+        assert len(line) <= 60 or "::" in line or "database as it was" in line, line
+
+
 def test_progress_is_under_the_dots_and_leaves_nothing_behind(seen: dict[str, Seen]) -> None:
     for name in ("narrow", "usual", "wide"):
         found = seen[name]

@@ -41,9 +41,9 @@ def _lines(report: RunReport, width: int) -> Iterator[str]:
     for worker in deaths:
         yield f"{worker.worker} died: {worker.death}"
     if report.wall is not None:
-        yield f"wall    {_spans(report)}"
+        yield from terminal.wrapped(f"wall    {_spans(report)}", width)
     if (resets := terminal.reset_line(report.workers.values())) is not None:
-        yield resets
+        yield from terminal.wrapped(resets, width)
     slow = summary.slowest(report, _SLOWEST)
     if slow and slow[0].seconds > 0.5:
         yield "slow    " + _cut(f"{summary.duration(slow[0].seconds)} {slow[0].nodeid}", width - 8)
