@@ -9,7 +9,7 @@ import pytest
 
 from snapfarm import hub
 from snapfarm.broadcast import Broadcast
-from snapfarm_worker import wire
+from snapfarm_worker import receiver, wire
 from snapfarm_worker.errors import SnapshotCorrupt
 from snapfarm_worker.snapshot import Snapshot, take
 from support.hub import FaultyBroadcast, HubStage, PlayedWorker, flipped, hub_stage, snapshot_of
@@ -39,6 +39,14 @@ def _rows(snapshot: Snapshot) -> int:
     return next(table.rows or 0 for table in snapshot.manifest.tables if table.name == "t")
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers ask for nothing because a busy machine keeps them waiting."""
+    monkeypatch.setattr(receiver, "PATIENCE", 60.0)
+    monkeypatch.setattr(hub, "_BROADCAST_PATIENCE", 60.0)
+
+
+@pytest.mark.usefixtures("_patient")
 def test_one_broadcast_serves_all_who_listen() -> None:
     sent = []
 
@@ -59,6 +67,7 @@ def test_one_broadcast_serves_all_who_listen() -> None:
         assert len(sent) == -(-SMALL.manifest.size // CHUNK) + -(-OTHER.manifest.size // CHUNK)
 
 
+@pytest.mark.usefixtures("_patient")
 def test_the_others_get_the_broadcast_when_one_dies_before_it_listens() -> None:
     with hub_stage(expected=3) as stage:
         stage.serve(Broadcast(CHUNK), SMALL)
