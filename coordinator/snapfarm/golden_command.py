@@ -13,7 +13,8 @@ from typing import Concatenate, NoReturn, ParamSpec
 import click
 import msgspec
 
-from snapfarm.config import FarmConfig, GoldenConfig, load_config
+from snapfarm.config import FarmConfig, load_config
+from snapfarm.config_golden import GoldenConfig
 from snapfarm.config_values import did_you_mean
 from snapfarm.errors import EXIT_USAGE, ConfigError, UserError
 from snapfarm.golden import GoldenResult, describe, obtain_one

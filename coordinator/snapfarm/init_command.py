@@ -10,7 +10,8 @@ from typing import NoReturn
 
 import click
 
-from snapfarm.config import FarmConfig, golden_config, load_config
+from snapfarm.config import FarmConfig, load_config
+from snapfarm.config_golden import golden_config
 from snapfarm.errors import EXIT_USAGE, GoldenError, UserError
 from snapfarm.golden import describe, obtain_one
 from snapfarm.init import writing

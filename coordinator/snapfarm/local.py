@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from snapfarm.config import FarmConfig, GoldenConfig, LayerConfig
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import GoldenConfig, LayerConfig
 from snapfarm.errors import UserError
 from snapfarm_worker.anomaly import Level
 from snapfarm_worker.databases import Databases

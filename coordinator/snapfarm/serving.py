@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from snapfarm.broadcast import Broadcast
-from snapfarm.config import FarmConfig, GoldenConfig, LayerConfig
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import GoldenConfig, LayerConfig
 from snapfarm.databases import django_order
 from snapfarm.golden import GoldenResult, describe, obtain
 from snapfarm.golden.layers import declared_layers, obtain_layers

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from snapfarm.config import FarmConfig, GoldenConfig, load_config
+from snapfarm.config import FarmConfig, load_config
+from snapfarm.config_golden import GoldenConfig
 from snapfarm.errors import ConfigError, GoldenBuildError
 from snapfarm.golden import GoldenResult, describe, obtain
 from snapfarm_worker.snapshot import digest_of

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import GoldenConfig
 from snapfarm.golden.build import BuiltGolden, build
 from snapfarm_worker.snapshot import Snapshot
 

@@ -8,18 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
-from snapfarm.config import (
-    FARM_KEYS,
-    GOLDEN_KEYS,
-    LAYER_KEYS,
-    FarmConfig,
-    GoldenConfig,
-    LayerConfig,
-    load_config,
-    uri_variable,
-)
+from snapfarm.config import FARM_KEYS, FarmConfig, load_config
 from snapfarm.config_alembic import ALEMBIC_KEYS, AlembicConfig
 from snapfarm.config_django import DJANGO_KEYS, DjangoConfig
+from snapfarm.config_golden import GOLDEN_KEYS, LAYER_KEYS, GoldenConfig, LayerConfig, uri_variable
 from snapfarm.errors import ConfigError
 from snapfarm.golden.builders import builders_of
 from snapfarm.golden.fingerprint import fingerprint

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 import snapfarm
-from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import GoldenConfig
 from snapfarm.errors import ConfigError
 from snapfarm.golden.fingerprint import changes, fingerprint
 from snapfarm.golden.sources import project_search, source_parts

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import snapfarm
-from snapfarm.config import LayerConfig, load_config
+from snapfarm.config import load_config
+from snapfarm.config_golden import LayerConfig
 from snapfarm.errors import ConfigError
 from snapfarm.golden.layers import declared_layers
 from support.golden_project import write_files

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from snapfarm.config import FarmConfig, GoldenConfig
+    from snapfarm.config import FarmConfig
+    from snapfarm.config_golden import GoldenConfig
     from snapfarm.golden.build import BuiltGolden
     from snapfarm.golden.cache import Entry
     from snapfarm.golden.fingerprint import Fingerprint

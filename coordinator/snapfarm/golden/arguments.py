@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from snapfarm.config import (
-    FarmConfig,
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import (
     GoldenConfig,
     check_name,
     golden_config,

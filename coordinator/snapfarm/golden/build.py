@@ -20,7 +20,8 @@ import multiprocess
 import multiprocess.connection
 
 import snapfarm
-from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import GoldenConfig
 from snapfarm.errors import GoldenBuildError, GoldenError, GoldenTimeout
 from snapfarm.golden import child
 from snapfarm.golden.builders import builders_of

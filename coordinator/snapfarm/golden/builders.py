@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from snapfarm.config import FarmConfig, GoldenConfig, is_script
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import GoldenConfig, is_script
 from snapfarm.errors import ConfigError, GoldenBuildError, InternalError
 from snapfarm.golden.django_builder import DjangoBuilder
 from snapfarm.golden.files import backup_file

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from snapfarm.config import is_callable_name
+from snapfarm.config_golden import is_callable_name
 from snapfarm.golden.sources import spec_of
 
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import GoldenConfig
 from snapfarm.errors import ConfigError, GoldenBuildError, GoldenCheckError, GoldenError
 from snapfarm.golden.builders import builders_of
 from snapfarm.golden.checks import checked_snapshot, refuse_strays

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from snapfarm.config import FarmConfig, GoldenConfig
+from snapfarm.config import FarmConfig
 from snapfarm.config_django import DjangoGolden, DjangoProject
+from snapfarm.config_golden import GoldenConfig
 from snapfarm.errors import ConfigError
 from snapfarm.golden.callables import caller_search
 from snapfarm.golden.hashing import file_hash, shown

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 import snapfarm
-from snapfarm.config import FarmConfig, GoldenConfig, is_script
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import GoldenConfig, is_script
 from snapfarm.golden.builders import builders_of
 from snapfarm.golden.hashing import file_hash, matching, shown, text_hash
 from snapfarm.golden.order import Below, Caller

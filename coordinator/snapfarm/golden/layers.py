@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from snapfarm.config import FarmConfig, GoldenConfig, LayerConfig, layer_config
+from snapfarm.config import FarmConfig
+from snapfarm.config_golden import GoldenConfig, LayerConfig, layer_config
 from snapfarm.config_values import did_you_mean, key_path
 from snapfarm.errors import ConfigError
 from snapfarm.golden import GoldenResult, obtain_one

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from snapfarm.config import GoldenConfig
+from snapfarm.config_golden import GoldenConfig
 from snapfarm_worker.snapshot import Manifest
 
 #: Tells the builder to write the stacks of all its threads. A real-time signal, because programs

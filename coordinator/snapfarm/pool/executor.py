@@ -35,7 +35,8 @@ from snapfarm_worker.snapshot import Snapshot
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from snapfarm.config import RingKind, StartMethod
+    from snapfarm.config import StartMethod
+    from snapfarm.config_golden import RingKind
     from snapfarm.pool.statistics import PoolStatistics
     from snapfarm_worker.anomaly import Anomaly
 

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from snapfarm.config import RingKind, StartMethod
+from snapfarm.config import StartMethod
+from snapfarm.config_golden import RingKind
 from snapfarm.config_values import checked
 from snapfarm.errors import ConfigError
 
