@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snapfarm.report.forecast import Forecast, progress, status_line
+from snapfarm.telling import fresh_line
 from snapfarm_worker import wire
 from snapfarm_worker.texts import readable
 
@@ -95,7 +96,7 @@ class Live:
         now = self._clock()
         if self._logs and now >= self._log_due:
             self._log_due = now + _LOG
-            self._reporter.ensure_newline()
+            fresh_line(self._reporter)
             self._reporter.write_line(f"farm    {progress(self._forecast, now, self._workers)}")
         if self._rewrites and not self._shown:
             self._rewrite(self._reporter, self._forecast, now)

@@ -26,6 +26,13 @@ class Deselected:
         return f"<Deselected {self.nodeid}>"
 
 
+def fresh_line(reporter: TerminalReporter) -> None:
+    """Begin a line of its own behind dots; pytest's own way is for dots behind a file's name."""
+    reporter.ensure_newline()
+    if reporter._tw.width_of_current_line:  # noqa: SLF001  # as all plugins that draw
+        reporter.write_line("")
+
+
 class Teller:
     """Writes lines between pytest's own; without a terminal reporter, only what workers printed."""
 
@@ -38,14 +45,14 @@ class Teller:
         """Tell of the farm's progress; not with `-q`."""
         reporter = self._reporter()
         if reporter is not None and self._config.get_verbosity() >= 0:
-            reporter.ensure_newline()
+            fresh_line(reporter)
             reporter.write_line(line)
 
     def tell(self, worker: str, what: str) -> None:
         """Tell what the user should know of a worker."""
         reporter = self._reporter()
         if reporter is not None:
-            reporter.ensure_newline()
+            fresh_line(reporter)
             reporter.write_line(f"[{worker}] {what}", yellow=True)
 
     def printed(self, worker: str, lines: Iterable[str]) -> None:
@@ -61,6 +68,7 @@ class Teller:
             if worker in self._withheld:
                 self._withheld[worker].append(line)
                 continue
+            fresh_line(reporter)
             reporter.write_line(f"[{worker}] {line}")
             if line.startswith(FATAL) and self._config.getoption("capture", "no") != "no":
                 self._withheld[worker] = []

@@ -168,10 +168,13 @@ def test_the_log_of_a_ci_gets_a_line_each_minute(started: Started, clock: Clock)
     live.show()
     live.show()
     live.arrived("gw0", ended("test_a.py::test_0", failed=True))
+    assert live._reporter is not None
+    live._reporter.write("F")
     clock.now += 60.0
     live.show()
     assert file.getvalue().splitlines() == [
         "farm    0 of 2 tests",
+        "F",
         "farm    1 of 2 tests, 1 failed",
     ]
     live, file = started("-q", file=io.StringIO(), CI="true")
