@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _MEMO_LIMIT = 1000
 #: Statements of a test, other than reads, of which the tables are noted.
 _NOTED = 1000
+#: Attributes of a module are found sooner than those of a class.
+_READ, _WRITE = Word.READ, Word.WRITE
 #: At most so many connections are asked for their file when a test ends.
 _ASKED = 50
 
@@ -305,15 +307,17 @@ class Sensors:
             self._outsiders.executed(_conn(cursor), member, sql, word)
             return
         self._transactions.follow(cursor, member, sql, word)
-        if word is not Word.READ:
-            if len(watch.changing) < _NOTED:
-                watch.changing.add(sql)
+        # Each line here is paid for with each statement: a look is cheaper than a call.
+        changing = watch.changing
+        if word is not _READ:
+            if sql not in changing and len(changing) < _NOTED:
+                changing.add(sql)
         elif watch.reading is not None:
             watch.reading.add(sql)
         told = notes.recording.told
-        if word is Word.READ:
+        if word is _READ:
             usual = not (watch.suspicious or notes.suspicious or told)
-        elif word is Word.WRITE and not (member.left or member.fixture or told):
+        elif word is _WRITE and not (member.left or member.fixture or told):
             usual = sql in watch.known or not (watch.wide or watch.uncommitted)
         else:
             usual = False

@@ -32,6 +32,8 @@ _MEMO_LIMIT = 1000
 _PLACES = 50
 _SHOWN = 200
 _NOW = 4
+#: Attributes of a module are found sooner than those of a class.
+_READ, _WRITE = Word.READ, Word.WRITE
 
 #: What tells one lock error from another: database, connection, statement.
 _Refusal = tuple[str, Member, str]
@@ -57,7 +59,7 @@ class Transactions:
         notes.last = sql
         if self.refused:
             self._got_over(sql)
-        if word is Word.READ:
+        if word is _READ:
             asked = notes.asked.get(sql)
             if asked is None:
                 if len(notes.asked) >= _MEMO_LIMIT:
@@ -69,7 +71,7 @@ class Transactions:
         if cursor.connection.in_transaction:
             if notes.begun is None:
                 notes.begun = Begun(sql, monotonic(), place())
-            if word is Word.WRITE:
+            if word is _WRITE:
                 if sql not in notes.unsaved and len(notes.unsaved) < _REMEMBERED:
                     _note_write(cursor, member, sql)
             elif word is Word.SCRIPT and changes_rows(sql):
