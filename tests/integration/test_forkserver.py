@@ -118,6 +118,30 @@ def test_a_process_that_is_measured_is_a_new_one(tmp_path: Path) -> None:
     assert len(set(run.trace)) == 1
 
 
+#: A plugin for a system that has no descriptors of processes, though Python knows of them; it
+#: refuses from the given call on.
+REFUSES = """
+import itertools, os
+calls = itertools.count()
+def refuses(pid, flags=0, original=os.pidfd_open):
+    if next(calls) >= int(os.environ["REFUSES_FROM"]):
+        raise OSError(38, "Function not implemented")
+    return original(pid, flags)
+os.pidfd_open = refuses
+"""
+
+
+@pytest.mark.parametrize("call", [0, 2])
+def test_a_system_that_tells_of_no_ends(tmp_path: Path, call: int) -> None:
+    # 0: it never does. 2: not of the first worker, after it was asked twice whether it would.
+    files = {"refuses.py": REFUSES, "test_it.py": "def test_it(): pass"}
+    runs = Runs(tmp_path / "suite", files)
+    environment = {"REFUSES_FROM": str(call), "PYTHONPATH": str(runs.root)}
+    run = runs.run("-prefuses", "--farm-start-method=forkserver", env=environment)
+    assert run.counts == "1 passed", run.text
+    assert not run.stderr, run.text
+
+
 @pytest.fixture
 def server() -> Iterator[ForkServer]:
     server = ForkServer(OF_PYTEST)

@@ -66,4 +66,13 @@ def can_fork_serve() -> bool:
     begins with each new process that finds its variables, the server among them: what it measures
     there is no copy's.
     """
-    return hasattr(os, "pidfd_open") and not any(name.startswith("COV") for name in os.environ)
+    return _tells_of_ends() and not any(name.startswith("COV") for name in os.environ)
+
+
+def _tells_of_ends() -> bool:
+    """Whether the system does what Python may know of it: an old one, or a sandbox, may refuse."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True

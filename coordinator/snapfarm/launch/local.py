@@ -51,8 +51,14 @@ class LocalWorker:
         self._born = _stat(self.pid)[_BORN]
         try:
             self._descriptor: int | None = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):
+        except (AttributeError, OSError) as error:
             self._descriptor = None
+            if server is not None:
+                # Nobody would ever be told that it has ended.
+                self.reap()
+                raise LaunchError(
+                    f"worker {spec.worker} could not be watched: {type(error).__name__}: {error}"
+                ) from error
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when the process has ended.
