@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from snapfarm.errors import LaunchError
+from snapfarm.launch import launcher as launching
 from snapfarm.launch.forkserver import ForkServer
 from snapfarm.launch.launcher import OF_PYTEST, Launcher
+from snapfarm_worker.jobs import WorkerSpec
 from support.pytest_runs import Runs
 from support.suite import wait_for
+
+#: Where nobody looks at it.
+SPEC = cast("WorkerSpec", None)
 
 TOLD = """
 import json, os, random, resource, sqlite3, time
@@ -140,6 +148,25 @@ def test_a_system_that_tells_of_no_ends(tmp_path: Path, call: int) -> None:
     run = runs.run("-prefuses", "--farm-start-method=forkserver", env=environment)
     assert run.counts == "1 passed", run.text
     assert not run.stderr, run.text
+
+
+def test_where_no_server_can_be_started_workers_are_spawned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_server(modules: object) -> ForkServer:
+        raise LaunchError(f"the fork server could not be started: {modules}")
+
+    def worker(spec: object, start_method: str, server: object = None) -> str:
+        return start_method if server is None else "copied"
+
+    monkeypatch.setattr(launching, "LocalWorker", worker)
+    launcher = Launcher("forkserver", [])
+    monkeypatch.setattr(launching, "ForkServer", no_server)
+    assert cast("object", launcher.start(SPEC)) == "spawn"
+    monkeypatch.setattr(launching, "ForkServer", object)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert not launching.can_fork_serve()
+    assert cast("object", launcher.start(SPEC)) == "spawn"
 
 
 @pytest.fixture
