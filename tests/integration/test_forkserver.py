@@ -14,7 +14,7 @@ import pytest
 
 from snapfarm.errors import LaunchError
 from snapfarm.launch import launcher as launching
-from snapfarm.launch.forkserver import ForkServer
+from snapfarm.launch.forkserver import ForkServer, surroundings
 from snapfarm.launch.launcher import OF_PYTEST, Launcher
 from snapfarm_worker.jobs import WorkerSpec
 from support.pytest_runs import Runs
@@ -59,6 +59,11 @@ def pytest_configure_node(node):
     node.workerinput["sent"] = lambda number: number + 1
 """
 
+#: The same, with another time zone.
+ZONE = """
+os.environ["TZ"] = "Asia/Tokyo"
+"""
+
 #: The same, with what a process takes over when it starts and at no other time.
 AT_START = """
 import resource
@@ -67,7 +72,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (500, resource.getrlimit(resource.RLI
 """
 
 
-@pytest.mark.parametrize("at_start", ["", AT_START])
+@pytest.mark.parametrize("at_start", ["", ZONE, AT_START])
 def test_what_a_copy_takes_over(tmp_path: Path, at_start: str) -> None:
     runs = Runs(tmp_path / "suite", {"conftest.py": CONFTEST + at_start, "test_it.py": TOLD})
     told = {}
@@ -190,6 +195,16 @@ def test_a_server_that_was_prepared_and_is_not_needed_ends() -> None:
     pid = launcher._server._process.pid
     launcher.close()
     wait_for("the end", lambda: not _runs(pid))
+
+
+def test_a_time_zone_is_no_reason_for_another_server(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Django's settings set it when they are loaded, which is after the server was started.
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    assert server.surroundings == surroundings()
+    monkeypatch.setenv("LC_ALL", "C")
+    assert server.surroundings != surroundings()
 
 
 def test_a_server_ignores_the_terminal(server: ForkServer) -> None:

@@ -32,8 +32,9 @@ from snapfarm_worker.jobs import WorkerSpec
 _PATIENCE = 60.0
 #: How long the server may take to end once it was hung up, seconds.
 _LAST_WORD = 1.0
-#: Variables that Python, its libraries and the system's loader read when a process starts.
-_READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_")
+#: Variables that Python, its libraries and the system's loader read when a process starts. Not TZ,
+#: which each worker reads again: Django's settings set it in every run.
+_READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
 
 
 def surroundings() -> object:
