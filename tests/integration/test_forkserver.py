@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import resource
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ from snapfarm.errors import LaunchError
 from snapfarm.launch import launcher as launching
 from snapfarm.launch.forkserver import ForkServer, surroundings
 from snapfarm.launch.launcher import OF_PYTEST, Launcher
+from snapfarm_worker import forkserver
 from snapfarm_worker.jobs import WorkerSpec
 from support.pytest_runs import Runs
 from support.suite import wait_for
@@ -195,6 +199,42 @@ def test_a_server_that_was_prepared_and_is_not_needed_ends() -> None:
     pid = launcher._server._process.pid
     launcher.close()
     wait_for("the end", lambda: not _runs(pid))
+
+
+def test_a_server_whose_coordinator_has_many_files_open() -> None:
+    # Its end of the channel has a number that `select` knows nothing of.
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 2048:
+        pytest.skip("no more than so many may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+    taken: list[int] = []
+    try:
+        while not taken or taken[-1] < 1024:
+            taken.append(os.dup(0))
+        server = ForkServer([])
+        try:
+            server._ask(forkserver.Look(os.getpid()))
+        except ChildProcessError:
+            pass  # not its child: it answers
+        finally:
+            server.close()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_server_has_nothing_to_say_of_an_answer_that_nobody_reads(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    server = ForkServer([])
+    pid = server._process.pid
+    forkserver.send(server._channel, pickle.dumps(forkserver.Look(1)))
+    wait_for("an answer", lambda: select.select([server._channel], [], [], 0)[0])
+    server._channel.close()
+    wait_for("the end", lambda: not _runs(pid))
+    server.close()
+    assert not capfd.readouterr().err
 
 
 def test_a_time_zone_is_no_reason_for_another_server(
