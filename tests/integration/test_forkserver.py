@@ -237,6 +237,19 @@ def test_a_server_has_nothing_to_say_of_an_answer_that_nobody_reads(
     assert not capfd.readouterr().err
 
 
+def test_a_server_that_did_not_answer_in_time_is_asked_no_more(server: ForkServer) -> None:
+    # 1. It is stopped, and asked. 2. It goes on, and answers. 3. That is no answer to the next
+    # question, and no worker comes of an order that was given up.
+    pid = server._process.pid
+    server._channel.settimeout(1)
+    os.kill(pid, signal.SIGSTOP)
+    assert server.exit_code(1) is None
+    os.kill(pid, signal.SIGCONT)  # it may have been killed, and is not collected yet
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        server._ask(forkserver.Look(os.getpid()))
+    wait_for("the end", lambda: not _runs(pid))
+
+
 def test_a_time_zone_is_no_reason_for_another_server(
     server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,11 +95,20 @@ class ForkServer:
         return code if isinstance(code, int) else None
 
     def _ask(self, order: forkserver.Order) -> object:
+        data = pickle.dumps(order)
         with self._lock:
-            forkserver.send(self._channel, pickle.dumps(order))
-            answer = forkserver.receive(self._channel)
-        if answer is None:
-            raise ConnectionResetError("the fork server has ended")
+            try:
+                forkserver.send(self._channel, data)
+                answer = forkserver.receive(self._channel)
+                if answer is None:
+                    raise ConnectionResetError("the fork server has ended")
+            except BaseException:
+                # What it may answer yet would be taken for the answer to the next order, and a
+                # worker that it makes yet for the one that is spawned instead.
+                self._channel.close()
+                with contextlib.suppress(OSError):
+                    self._process.kill()
+                raise
         found: object = pickle.loads(answer)
         if isinstance(found, OSError):
             raise found
