@@ -9,6 +9,7 @@ import resource
 import select
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -248,6 +249,29 @@ def test_a_server_that_did_not_answer_in_time_is_asked_no_more(server: ForkServe
     with pytest.raises(OSError, match="Bad file descriptor"):
         server._ask(forkserver.Look(os.getpid()))
     wait_for("the end", lambda: not _runs(pid))
+
+
+def test_a_process_that_outlives_the_server_does_not_hold_up_its_end() -> None:
+    # A worker's child, as a daemon that a test starts, has all open that the server has.
+    server = ForkServer([])
+    process = server._process
+    ended = process.sentinel
+    holding = os.open(f"/proc/{process.pid}/fd/{_writer(process.pid, ended)}", os.O_WRONLY)
+    began = time.monotonic()
+    server.close()
+    assert time.monotonic() - began < 1
+    assert process.exitcode == 0
+    os.close(holding)
+
+
+def _writer(pid: int, reader: int) -> int:
+    """Return which descriptor of a process is the other end of a pipe of this one."""
+    pipe = Path(f"/proc/self/fd/{reader}").readlink()
+    folder = Path(f"/proc/{pid}/fd")
+    return wait_for(
+        "the pipe",
+        lambda: [int(each.name) for each in folder.iterdir() if each.readlink() == pipe],
+    )[0]
 
 
 def test_a_time_zone_is_no_reason_for_another_server(

@@ -14,6 +14,7 @@ import pickle
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -32,6 +33,8 @@ from snapfarm_worker.jobs import WorkerSpec
 _PATIENCE = 60.0
 #: How long the server may take to end once it was hung up, seconds.
 _LAST_WORD = 1.0
+#: How often to look whether it has.
+_LOOK = 0.002
 #: Variables that Python, its libraries and the system's loader read when a process starts. Not TZ,
 #: which each worker reads again: Django's settings set it in every run.
 _READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
@@ -117,10 +120,20 @@ class ForkServer:
     def close(self) -> None:
         """Hang up, which ends the server; workers that still run go on."""
         self._channel.close()
-        self._process.join(_LAST_WORD)
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self._process.join(_LAST_WORD)
+        if not self._has_ended():
+            with contextlib.suppress(OSError):
+                self._process.kill()
+            self._has_ended()
+
+    def _has_ended(self) -> bool:
+        """Collect the server, waiting a moment for its end; return whether it came."""
+        # Not by `join`: it waits for a pipe that whatever a worker has forked keeps open.
+        deadline = time.monotonic() + _LAST_WORD
+        while self._process.exitcode is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK)
+        return True
 
 
 class _Server(multiprocess.context.SpawnProcess):  # type: ignore[misc]  # it has no types
