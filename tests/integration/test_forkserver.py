@@ -274,6 +274,23 @@ def _writer(pid: int, reader: int) -> int:
     )[0]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_coordinator_that_becomes_somebody_else(tmp_path: Path) -> None:
+    # It could not even kill a worker that is still root's.
+    conftest = (
+        "import os\n"
+        "def pytest_configure(config):\n"
+        "    if not hasattr(config, 'workerinput'):\n"
+        "        os.setgroups([])\n"
+        "        os.setgid(65534)\n"
+    )
+    body = "import os\ndef test_who(): assert (os.getgid(), os.getgroups()) == (65534, [])\n"
+    runs = Runs(tmp_path / "suite", {"conftest.py": conftest, "test_it.py": body})
+    for method in ("spawn", "forkserver"):
+        run = runs.run(f"--farm-start-method={method}")
+        assert run.counts == "1 passed", run.text
+
+
 def test_a_time_zone_is_no_reason_for_another_server(
     server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

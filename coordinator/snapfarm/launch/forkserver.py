@@ -50,7 +50,8 @@ def surroundings() -> object:
         for name in dir(resource)
         if name.startswith("RLIMIT_")
     ]
-    return variables, limits, os.sched_getaffinity(0), os.nice(0)
+    user = os.getresuid(), os.getresgid(), os.getgroups()
+    return variables, limits, os.sched_getaffinity(0), os.nice(0), user
 
 
 class ForkServer:
