@@ -20,6 +20,7 @@ from snapfarm.errors import LaunchError
 from snapfarm.launch import launcher as launching
 from snapfarm.launch.forkserver import ForkServer, surroundings
 from snapfarm.launch.launcher import OF_PYTEST, Launcher
+from snapfarm.launch.local import _Forked
 from snapfarm_worker import forkserver
 from snapfarm_worker.jobs import WorkerSpec
 from support.pytest_runs import Runs
@@ -97,9 +98,10 @@ def test_what_a_copy_takes_over(tmp_path: Path, at_start: str) -> None:
     assert len(set(draws)) == len(draws)
 
 
-def test_the_end_of_the_server_is_not_the_end_of_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inherits", [False, True])
+def test_the_end_of_the_server_is_not_the_end_of_the_run(tmp_path: Path, inherits: bool) -> None:
     # 1. A test kills the server, its parent. 2. It kills its own process, whose exit code nobody
-    # can tell any more. 3. A worker is spawned in its place.
+    # can tell any more, unless the coordinator inherits it. 3. A worker is spawned in its place.
     body = (
         "import os, signal, time, pytest\n"
         "def test_kills():\n"
@@ -110,8 +112,10 @@ def test_the_end_of_the_server_is_not_the_end_of_the_run(tmp_path: Path) -> None
         "@pytest.mark.parametrize('turn', range(20))\n"
         "def test_after(turn): pass\n"
     )
-    run = Runs(tmp_path / "suite", {"test_it.py": body}).run("--farm-start-method=forkserver")
+    files = {"test_it.py": body, "conftest.py": INHERITS if inherits else ""}
+    run = Runs(tmp_path / "suite", files).run("--farm-start-method=forkserver")
     assert run.counts == "1 failed, 20 passed", run.text
+    assert ("ended with signal SIGKILL" in run.text) == inherits, run.text
     assert run.exit_code == 1
     assert "INTERNALERROR" not in run.text
 
@@ -135,6 +139,14 @@ def test_a_process_that_is_measured_is_a_new_one(tmp_path: Path) -> None:
     assert len(run.trace) == 2
     assert len(set(run.trace)) == 1
 
+
+#: Makes the coordinator inherit orphans, as the first process of a container does.
+INHERITS = """
+import ctypes
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+"""
 
 #: A plugin for a system that has no descriptors of processes, though Python knows of them; it
 #: refuses from the given call on.
@@ -190,7 +202,11 @@ def test_a_server_ends_when_it_is_hung_up(server: ForkServer) -> None:
     pid = server._process.pid
     server._channel.close()
     wait_for("the end", lambda: not _runs(pid))
-    assert server.exit_code(1) is None
+    # Then nobody can tell how its workers ended: it is of no use to wait for that.
+    worker = _Forked(SPEC, server)
+    worker.pid = 1
+    assert worker.exitcode is None
+    assert worker.lost
 
 
 def test_a_server_that_was_prepared_and_is_not_needed_ends() -> None:
@@ -214,9 +230,7 @@ def test_a_server_whose_coordinator_has_many_files_open() -> None:
             taken.append(os.dup(0))
         server = ForkServer([])
         try:
-            server._ask(forkserver.Look(os.getpid()))
-        except ChildProcessError:
-            pass  # not its child: it answers
+            _ask(server)
         finally:
             server.close()
     finally:
@@ -244,7 +258,8 @@ def test_a_server_that_did_not_answer_in_time_is_asked_no_more(server: ForkServe
     pid = server._process.pid
     server._channel.settimeout(1)
     os.kill(pid, signal.SIGSTOP)
-    assert server.exit_code(1) is None
+    with pytest.raises(TimeoutError):
+        server._ask(forkserver.Look(1))
     os.kill(pid, signal.SIGCONT)  # it may have been killed, and is not collected yet
     with pytest.raises(OSError, match="Bad file descriptor"):
         server._ask(forkserver.Look(os.getpid()))
@@ -306,8 +321,14 @@ def test_a_server_ignores_the_terminal(server: ForkServer) -> None:
     pid = server._process.pid
     wait_for("its session", lambda: os.getpgid(pid) == pid)
     os.kill(pid, signal.SIGINT)
-    assert server.exit_code(os.getpid()) is None  # not its child: it answers
+    _ask(server)
     assert _runs(pid)
+
+
+def _ask(server: ForkServer) -> None:
+    """See that a server answers: this process is no child of it."""
+    with pytest.raises(ChildProcessError):
+        server._ask(forkserver.Look(os.getpid()))
 
 
 def _runs(pid: int) -> bool:

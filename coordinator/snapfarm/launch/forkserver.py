@@ -91,11 +91,14 @@ class ForkServer:
         return pid
 
     def exit_code(self, pid: int) -> int | None:
-        """Collect a worker that has ended; None while it runs, or if nobody knows."""
+        """Collect a worker that has ended; None while it runs.
+
+        Raises ChildProcessError if nobody can tell any more.
+        """
         try:
             code = self._ask(forkserver.Look(pid))
         except OSError:
-            return None
+            return _inherited(pid)
         return code if isinstance(code, int) else None
 
     def _ask(self, order: forkserver.Order) -> object:
@@ -135,6 +138,16 @@ class ForkServer:
                 return False
             time.sleep(_LOOK)
         return True
+
+
+def _inherited(pid: int) -> int | None:
+    """Collect a worker that became a child of this process when the server had ended.
+
+    The first process of a container gets all that have lost their parent. Raises ChildProcessError
+    if that is another one.
+    """
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 class _Server(multiprocess.context.SpawnProcess):  # type: ignore[misc]  # it has no types
