@@ -106,11 +106,17 @@ def renamed():
     apps.get_model("shop", "Thing")._meta.permissions = [("sell", "Sell a thing")]
 
 
+def extended():
+    # A list of the model's own, changed in place.
+    apps.get_model("shop", "Box")._meta.default_permissions.append("shut")
+
+
 def nothing():
     pass
 
 
-for change in (nothing, nothing, left_over, nothing, new_model, nothing, renamed, nothing):
+for change in (nothing, nothing, left_over, nothing, new_model, nothing, renamed, nothing,
+               extended, nothing):
     change()
     SEEN.clear()
     CREATED.clear()
@@ -180,5 +186,5 @@ def test_what_is_repeated_is_what_django_does(tmp_path: Path) -> None:
     assert permissions[1][0][0] > permissions[0][-1][0]
     # Django creates them at first, and where models are others than before.
     created = [turn[1] > 0 for turn in ours[:-1]]
-    assert created == [True, False, False, False, True, False, True, False]
+    assert created == [True, False, False, False, True, False, True, False, True, False]
     assert all(turn[1] > 0 for turn in django[:-1])

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import resource
+import select
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from snapfarm.launch.forkserver import ForkServer
+from snapfarm.errors import LaunchError
+from snapfarm.launch import launcher as launching
+from snapfarm.launch.forkserver import ForkServer, surroundings
 from snapfarm.launch.launcher import OF_PYTEST, Launcher
+from snapfarm.launch.local import _Forked
+from snapfarm_worker import forkserver
+from snapfarm_worker.jobs import WorkerSpec
 from support.pytest_runs import Runs
 from support.suite import wait_for
+
+#: Where nobody looks at it.
+SPEC = cast("WorkerSpec", None)
 
 TOLD = """
 import json, os, random, resource, sqlite3, time
@@ -51,6 +65,11 @@ def pytest_configure_node(node):
     node.workerinput["sent"] = lambda number: number + 1
 """
 
+#: The same, with another time zone.
+ZONE = """
+os.environ["TZ"] = "Asia/Tokyo"
+"""
+
 #: The same, with what a process takes over when it starts and at no other time.
 AT_START = """
 import resource
@@ -59,7 +78,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (500, resource.getrlimit(resource.RLI
 """
 
 
-@pytest.mark.parametrize("at_start", ["", AT_START])
+@pytest.mark.parametrize("at_start", ["", ZONE, AT_START])
 def test_what_a_copy_takes_over(tmp_path: Path, at_start: str) -> None:
     runs = Runs(tmp_path / "suite", {"conftest.py": CONFTEST + at_start, "test_it.py": TOLD})
     told = {}
@@ -79,9 +98,10 @@ def test_what_a_copy_takes_over(tmp_path: Path, at_start: str) -> None:
     assert len(set(draws)) == len(draws)
 
 
-def test_the_end_of_the_server_is_not_the_end_of_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inherits", [False, True])
+def test_the_end_of_the_server_is_not_the_end_of_the_run(tmp_path: Path, inherits: bool) -> None:
     # 1. A test kills the server, its parent. 2. It kills its own process, whose exit code nobody
-    # can tell any more. 3. A worker is spawned in its place.
+    # can tell any more, unless the coordinator inherits it. 3. A worker is spawned in its place.
     body = (
         "import os, signal, time, pytest\n"
         "def test_kills():\n"
@@ -92,8 +112,10 @@ def test_the_end_of_the_server_is_not_the_end_of_the_run(tmp_path: Path) -> None
         "@pytest.mark.parametrize('turn', range(20))\n"
         "def test_after(turn): pass\n"
     )
-    run = Runs(tmp_path / "suite", {"test_it.py": body}).run("--farm-start-method=forkserver")
+    files = {"test_it.py": body, "conftest.py": INHERITS if inherits else ""}
+    run = Runs(tmp_path / "suite", files).run("--farm-start-method=forkserver")
     assert run.counts == "1 failed, 20 passed", run.text
+    assert ("ended with signal SIGKILL" in run.text) == inherits, run.text
     assert run.exit_code == 1
     assert "INTERNALERROR" not in run.text
 
@@ -118,6 +140,57 @@ def test_a_process_that_is_measured_is_a_new_one(tmp_path: Path) -> None:
     assert len(set(run.trace)) == 1
 
 
+#: Makes the coordinator inherit orphans, as the first process of a container does.
+INHERITS = """
+import ctypes
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+"""
+
+#: A plugin for a system that has no descriptors of processes, though Python knows of them; it
+#: refuses from the given call on.
+REFUSES = """
+import itertools, os
+calls = itertools.count()
+def refuses(pid, flags=0, original=os.pidfd_open):
+    if next(calls) >= int(os.environ["REFUSES_FROM"]):
+        raise OSError(38, "Function not implemented")
+    return original(pid, flags)
+os.pidfd_open = refuses
+"""
+
+
+@pytest.mark.parametrize("call", [0, 2])
+def test_a_system_that_tells_of_no_ends(tmp_path: Path, call: int) -> None:
+    # 0: it never does. 2: not of the first worker, after it was asked twice whether it would.
+    files = {"refuses.py": REFUSES, "test_it.py": "def test_it(): pass"}
+    runs = Runs(tmp_path / "suite", files)
+    environment = {"REFUSES_FROM": str(call), "PYTHONPATH": str(runs.root)}
+    run = runs.run("-prefuses", "--farm-start-method=forkserver", env=environment)
+    assert run.counts == "1 passed", run.text
+    assert not run.stderr, run.text
+
+
+def test_where_no_server_can_be_started_workers_are_spawned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_server(modules: object) -> ForkServer:
+        raise LaunchError(f"the fork server could not be started: {modules}")
+
+    def worker(spec: object, start_method: str, server: object = None) -> str:
+        return start_method if server is None else "copied"
+
+    monkeypatch.setattr(launching, "LocalWorker", worker)
+    launcher = Launcher("forkserver", [])
+    monkeypatch.setattr(launching, "ForkServer", no_server)
+    assert cast("object", launcher.start(SPEC)) == "spawn"
+    monkeypatch.setattr(launching, "ForkServer", object)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert not launching.can_fork_serve()
+    assert cast("object", launcher.start(SPEC)) == "spawn"
+
+
 @pytest.fixture
 def server() -> Iterator[ForkServer]:
     server = ForkServer(OF_PYTEST)
@@ -129,7 +202,11 @@ def test_a_server_ends_when_it_is_hung_up(server: ForkServer) -> None:
     pid = server._process.pid
     server._channel.close()
     wait_for("the end", lambda: not _runs(pid))
-    assert server.exit_code(1) is None
+    # Then nobody can tell how its workers ended: it is of no use to wait for that.
+    worker = _Forked(SPEC, server)
+    worker.pid = 1
+    assert worker.exitcode is None
+    assert worker.lost
 
 
 def test_a_server_that_was_prepared_and_is_not_needed_ends() -> None:
@@ -141,13 +218,117 @@ def test_a_server_that_was_prepared_and_is_not_needed_ends() -> None:
     wait_for("the end", lambda: not _runs(pid))
 
 
+def test_a_server_whose_coordinator_has_many_files_open() -> None:
+    # Its end of the channel has a number that `select` knows nothing of.
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 2048:
+        pytest.skip("no more than so many may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+    taken: list[int] = []
+    try:
+        while not taken or taken[-1] < 1024:
+            taken.append(os.dup(0))
+        server = ForkServer([])
+        try:
+            _ask(server)
+        finally:
+            server.close()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_server_has_nothing_to_say_of_an_answer_that_nobody_reads(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    server = ForkServer([])
+    pid = server._process.pid
+    forkserver.send(server._channel, pickle.dumps(forkserver.Look(1)))
+    wait_for("an answer", lambda: select.select([server._channel], [], [], 0)[0])
+    server._channel.close()
+    wait_for("the end", lambda: not _runs(pid))
+    server.close()
+    assert not capfd.readouterr().err
+
+
+def test_a_server_that_did_not_answer_in_time_is_asked_no_more(server: ForkServer) -> None:
+    # 1. It is stopped, and asked. 2. It goes on, and answers. 3. That is no answer to the next
+    # question, and no worker comes of an order that was given up.
+    pid = server._process.pid
+    server._channel.settimeout(1)
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        server._ask(forkserver.Look(1))
+    os.kill(pid, signal.SIGCONT)  # it may have been killed, and is not collected yet
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        server._ask(forkserver.Look(os.getpid()))
+    wait_for("the end", lambda: not _runs(pid))
+
+
+def test_a_process_that_outlives_the_server_does_not_hold_up_its_end() -> None:
+    # A worker's child, as a daemon that a test starts, has all open that the server has.
+    server = ForkServer([])
+    process = server._process
+    ended = process.sentinel
+    holding = os.open(f"/proc/{process.pid}/fd/{_writer(process.pid, ended)}", os.O_WRONLY)
+    began = time.monotonic()
+    server.close()
+    assert time.monotonic() - began < 1
+    assert process.exitcode == 0
+    os.close(holding)
+
+
+def _writer(pid: int, reader: int) -> int:
+    """Return which descriptor of a process is the other end of a pipe of this one."""
+    pipe = Path(f"/proc/self/fd/{reader}").readlink()
+    folder = Path(f"/proc/{pid}/fd")
+    return wait_for(
+        "the pipe",
+        lambda: [int(each.name) for each in folder.iterdir() if each.readlink() == pipe],
+    )[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_coordinator_that_becomes_somebody_else(tmp_path: Path) -> None:
+    # It could not even kill a worker that is still root's.
+    conftest = (
+        "import os\n"
+        "def pytest_configure(config):\n"
+        "    if not hasattr(config, 'workerinput'):\n"
+        "        os.setgroups([])\n"
+        "        os.setgid(65534)\n"
+    )
+    body = "import os\ndef test_who(): assert (os.getgid(), os.getgroups()) == (65534, [])\n"
+    runs = Runs(tmp_path / "suite", {"conftest.py": conftest, "test_it.py": body})
+    for method in ("spawn", "forkserver"):
+        run = runs.run(f"--farm-start-method={method}")
+        assert run.counts == "1 passed", run.text
+
+
+def test_a_time_zone_is_no_reason_for_another_server(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Django's settings set it when they are loaded, which is after the server was started.
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    assert server.surroundings == surroundings()
+    monkeypatch.setenv("LC_ALL", "C")
+    assert server.surroundings != surroundings()
+
+
 def test_a_server_ignores_the_terminal(server: ForkServer) -> None:
     # Ctrl-C goes to a process group, of which the server is no member.
     pid = server._process.pid
     wait_for("its session", lambda: os.getpgid(pid) == pid)
     os.kill(pid, signal.SIGINT)
-    assert server.exit_code(os.getpid()) is None  # not its child: it answers
+    _ask(server)
     assert _runs(pid)
+
+
+def _ask(server: ForkServer) -> None:
+    """See that a server answers: this process is no child of it."""
+    with pytest.raises(ChildProcessError):
+        server._ask(forkserver.Look(os.getpid()))
 
 
 def _runs(pid: int) -> bool:

@@ -145,7 +145,8 @@ def _repeating(original: Receiver) -> Receiver:
 def _granted(model: type) -> tuple[object, ...]:
     """Return a model with what its permissions are made of."""
     options: _Options = model._meta  # type: ignore[attr-defined]  # noqa: SLF001  # its public name
-    return model, options.default_permissions, [*options.permissions], options.verbose_name_raw
+    default, further = tuple(options.default_permissions), tuple(options.permissions)
+    return model, default, further, options.verbose_name_raw
 
 
 def _is_plain(named: dict[str, object]) -> bool:

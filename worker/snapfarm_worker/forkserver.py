@@ -69,7 +69,8 @@ class Serving(msgspec.Struct, frozen=True):
         # What is here stays: no copy has to look through it for garbage.
         gc.collect()
         gc.freeze()
-        with socket.socket(fileno=self.channel) as channel:
+        # Who hangs up with an answer unread, or is killed then, has hung up all the same.
+        with socket.socket(fileno=self.channel) as channel, contextlib.suppress(ConnectionError):
             while _readable(channel, self.coordinator) and (data := receive(channel)) is not None:
                 answer = _answer(cast("Order", pickle.loads(data)), channel)
                 send(channel, pickle.dumps(answer))
@@ -102,7 +103,9 @@ def _exactly(channel: socket.socket, size: int) -> bytes | None:
 
 def _readable(channel: socket.socket, coordinator: int) -> bool:
     """Wait for an order; return False once the coordinator is gone."""
-    while not select.select([channel], [], [], _LOOK)[0]:
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+    while not poller.poll(_LOOK * 1000):
         if os.getppid() != coordinator:
             return False
     return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TypeAlias
 
@@ -120,6 +121,8 @@ def enter(job: Job) -> None:
     os.chdir(job.directory)
     os.environ.clear()
     os.environ.update(job.environment)
+    # A copy of the fork server has begun with another time zone, maybe.
+    time.tzset()
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ import pickle
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -32,8 +33,11 @@ from snapfarm_worker.jobs import WorkerSpec
 _PATIENCE = 60.0
 #: How long the server may take to end once it was hung up, seconds.
 _LAST_WORD = 1.0
-#: Variables that Python, its libraries and the system's loader read when a process starts.
-_READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_")
+#: How often to look whether it has.
+_LOOK = 0.002
+#: Variables that Python, its libraries and the system's loader read when a process starts. Not TZ,
+#: which each worker reads again: Django's settings set it in every run.
+_READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
 
 
 def surroundings() -> object:
@@ -46,7 +50,8 @@ def surroundings() -> object:
         for name in dir(resource)
         if name.startswith("RLIMIT_")
     ]
-    return variables, limits, os.sched_getaffinity(0), os.nice(0)
+    user = os.getresuid(), os.getresgid(), os.getgroups()
+    return variables, limits, os.sched_getaffinity(0), os.nice(0), user
 
 
 class ForkServer:
@@ -86,19 +91,31 @@ class ForkServer:
         return pid
 
     def exit_code(self, pid: int) -> int | None:
-        """Collect a worker that has ended; None while it runs, or if nobody knows."""
+        """Collect a worker that has ended; None while it runs.
+
+        Raises ChildProcessError if nobody can tell any more.
+        """
         try:
             code = self._ask(forkserver.Look(pid))
         except OSError:
-            return None
+            return _inherited(pid)
         return code if isinstance(code, int) else None
 
     def _ask(self, order: forkserver.Order) -> object:
+        data = pickle.dumps(order)
         with self._lock:
-            forkserver.send(self._channel, pickle.dumps(order))
-            answer = forkserver.receive(self._channel)
-        if answer is None:
-            raise ConnectionResetError("the fork server has ended")
+            try:
+                forkserver.send(self._channel, data)
+                answer = forkserver.receive(self._channel)
+                if answer is None:
+                    raise ConnectionResetError("the fork server has ended")
+            except BaseException:
+                # What it may answer yet would be taken for the answer to the next order, and a
+                # worker that it makes yet for the one that is spawned instead.
+                self._channel.close()
+                with contextlib.suppress(OSError):
+                    self._process.kill()
+                raise
         found: object = pickle.loads(answer)
         if isinstance(found, OSError):
             raise found
@@ -107,10 +124,30 @@ class ForkServer:
     def close(self) -> None:
         """Hang up, which ends the server; workers that still run go on."""
         self._channel.close()
-        self._process.join(_LAST_WORD)
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self._process.join(_LAST_WORD)
+        if not self._has_ended():
+            with contextlib.suppress(OSError):
+                self._process.kill()
+            self._has_ended()
+
+    def _has_ended(self) -> bool:
+        """Collect the server, waiting a moment for its end; return whether it came."""
+        # Not by `join`: it waits for a pipe that whatever a worker has forked keeps open.
+        deadline = time.monotonic() + _LAST_WORD
+        while self._process.exitcode is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK)
+        return True
+
+
+def _inherited(pid: int) -> int | None:
+    """Collect a worker that became a child of this process when the server had ended.
+
+    The first process of a container gets all that have lost their parent. Raises ChildProcessError
+    if that is another one.
+    """
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 class _Server(multiprocess.context.SpawnProcess):  # type: ignore[misc]  # it has no types

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 
 from snapfarm.errors import LaunchError
@@ -43,12 +44,13 @@ class Launcher:
             # one to tell how they ended.
             self._retired.append(self._server)
             self._server = None
-        if self._server is None:
-            self._server = ForkServer(self._modules)
         try:
+            if self._server is None:
+                self._server = ForkServer(self._modules)
             return LocalWorker(spec, self._start_method, self._server)
         except LaunchError:
-            # It may be gone, and what can't be forked may well be spawned.
+            # It may be gone, or can't be started here at all. And what can't be forked may well be
+            # spawned.
             return LocalWorker(spec, "spawn")
 
     def close(self) -> None:
@@ -66,4 +68,18 @@ def can_fork_serve() -> bool:
     begins with each new process that finds its variables, the server among them: what it measures
     there is no copy's.
     """
-    return hasattr(os, "pidfd_open") and not any(name.startswith("COV") for name in os.environ)
+    return (
+        _tells_of_ends()
+        # An executable that has all modules in itself takes no other program, as the server is.
+        and not getattr(sys, "frozen", False)
+        and not any(name.startswith("COV") for name in os.environ)
+    )
+
+
+def _tells_of_ends() -> bool:
+    """Whether the system does what Python may know of it: an old one, or a sandbox, may refuse."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True

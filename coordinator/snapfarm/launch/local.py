@@ -51,8 +51,14 @@ class LocalWorker:
         self._born = _stat(self.pid)[_BORN]
         try:
             self._descriptor: int | None = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):
+        except (AttributeError, OSError) as error:
             self._descriptor = None
+            if server is not None:
+                # Nobody would ever be told that it has ended.
+                self.reap()
+                raise LaunchError(
+                    f"worker {spec.worker} could not be watched: {type(error).__name__}: {error}"
+                ) from error
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when the process has ended.
@@ -94,6 +100,8 @@ class LocalWorker:
             deadline = time.monotonic() + _PATIENCE
             while (
                 self._process.exitcode is None
+                # Who collects it instead may do so late, or never: so in some containers.
+                and not (isinstance(self._process, _Forked) and self._process.lost)
                 and _stat(self.pid)[_STATE]
                 and time.monotonic() < deadline
             ):
@@ -126,6 +134,8 @@ class _Forked:
         self._spec = spec
         self._server = server
         self._exit_code: int | None = None
+        #: Whether nobody can tell any more how it ended, or collect it.
+        self.lost = False
         self.pid = 0
         #: Workers of a fork server have descriptors of processes in its place.
         self.sentinel = -1
@@ -138,7 +148,10 @@ class _Forked:
     def exitcode(self) -> int | None:
         """How it ended, as subprocess has it; None if that is not known."""
         if self._exit_code is None:
-            self._exit_code = self._server.exit_code(self.pid)
+            try:
+                self._exit_code = self._server.exit_code(self.pid)
+            except ChildProcessError:
+                self.lost = True
         return self._exit_code
 
     def close(self) -> None:
