@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -102,6 +103,29 @@ def test_a_line_tells_since_when_and_how_stable() -> None:
     line = line_of("a", attempts)
     assert (line.failures, line.runs, line.flaked, line.stable) == (2, 5, 1, 2)
     assert (line.first_failure, line.last_failure) == (0.0, 2.0)
+
+
+def test_a_file_that_another_run_makes_just_now_is_none_of_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another run makes the file between two looks of this one: it waits, or it is seen as a whole.
+    path = tmp_path / "h.sqlite"
+    original = History._pragma
+    other = threading.Thread(target=lambda: History(path).close())
+
+    def between(self: History, name: str) -> int:
+        found = original(self, name)
+        if name == "application_id" and other.ident is None:
+            monkeypatch.setattr(History, "_pragma", original)
+            other.start()
+            other.join(0.3)
+        return found
+
+    monkeypatch.setattr(History, "_pragma", between)
+    with History(path) as kept:
+        other.join()
+        kept.begin(Run(id="r", source="farm", started=1.0))
+        assert [run.id for run in kept.runs()] == ["r"]
 
 
 def test_several_processes_write_at_once(tmp_path: Path) -> None:

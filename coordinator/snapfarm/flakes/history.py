@@ -184,8 +184,10 @@ class History:
 
     def _prepare(self) -> None:
         with self._told():
-            mark = self._pragma("application_id")
-            if not mark and not self._pragma("schema_version"):
+            # Both of one moment: another run may be about to make the file.
+            with self._transaction("DEFERRED"):
+                mark, schema = self._pragma("application_id"), self._pragma("schema_version")
+            if not mark and not schema:
                 self._create()
             elif mark != APPLICATION_ID:
                 raise _Foreign(f"{self.path}: is a SQLite file of something else")
@@ -300,8 +302,8 @@ class History:
         return len(doomed)
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._conn.execute("BEGIN IMMEDIATE")
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        self._conn.execute(f"BEGIN {kind}")
         try:
             yield
         except BaseException:
