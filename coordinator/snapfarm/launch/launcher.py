@@ -12,10 +12,16 @@ from snapfarm.launch.forkserver import ForkServer, surroundings
 from snapfarm.launch.local import LocalWorker
 from snapfarm_worker.jobs import WorkerSpec
 
-#: What every worker that runs tests imports, and pytest imports for each session.
-OF_PYTEST = ("snapfarm_worker.testing", "snapfarm_worker.forkserver_pytest")
+#: What every worker that runs tests imports, what pytest imports for each session, and what our
+#: plugin does.
+OF_PYTEST = (
+    "snapfarm_worker.agent",
+    "snapfarm_worker.testing",
+    "snapfarm_worker.forkserver_pytest",
+    "snapfarm.roles",
+)
 #: What every worker of a pool imports.
-OF_A_POOL = ("snapfarm_worker.tasks",)
+OF_A_POOL = ("snapfarm_worker.agent", "snapfarm_worker.tasks")
 
 
 class Launcher:
