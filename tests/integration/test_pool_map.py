@@ -27,6 +27,10 @@ def double(conn: sqlite3.Connection, value: int) -> int:
     return 2 * value
 
 
+def divide(conn: sqlite3.Connection, value: int) -> int:
+    return 4 // value
+
+
 def pair(conn: sqlite3.Connection, left: object, right: object) -> tuple[object, object]:
     return left, right
 
@@ -67,6 +71,36 @@ def test_an_endless_generator_is_taken_as_its_results_are(
     assert next(taken) <= (12 + 1) * mapping._MOST_CALLS + 300
     wait_until(lambda: not pool.statistics().pending)
     assert pool.statistics().submitted == before.submitted
+
+
+def test_results_are_a_generator(pool: WorkerPool) -> None:
+    results = pool.map(double, range(10), chunksize=3)
+    assert next(results) == 0
+    assert list(itertools.islice(results, 3)) == [2, 4, 6]
+    assert results.send(None) == 8
+    assert [value for value in results if value > 12] == [14, 16, 18]
+    assert next(results, "no more") == "no more"
+
+    # An exception comes in its turn, and is the last.
+    failing = pool.map(divide, [4, 2, 1, 0, 1, 2], chunksize=4)
+    assert list(itertools.islice(failing, 3)) == [1, 2, 4]
+    with pytest.raises(ZeroDivisionError):
+        next(failing)
+    assert list(failing) == []
+
+    closed = pool.map(double, itertools.count(), chunksize=5)
+    assert next(closed) == 0
+    with pytest.raises(KeyError, match="mine"):
+        closed.throw(KeyError("mine"))
+    assert list(closed) == []
+    closed.close()
+    wait_until(lambda: not pool.statistics().pending)
+
+    # Whoever drops them, and the loop over them, wants no more of them.
+    for value in pool.map(double, itertools.count(), chunksize=5):
+        if value == 20:
+            break
+    wait_until(lambda: not pool.statistics().pending)
 
 
 @pytest.mark.parametrize("buffersize", [1, 5, 40])

@@ -22,7 +22,7 @@ from snapfarm.golden.arguments import checked_name
 from snapfarm.golden.handle import Golden
 from snapfarm.pool.codec import FunctionPacker, TaskCodec
 from snapfarm.pool.manager import PoolManager, PoolState
-from snapfarm.pool.mapping import Feed, results
+from snapfarm.pool.mapping import Feed, Results
 from snapfarm.pool.progress import Progress, progress_of
 from snapfarm.pool.report import PoolReport, report_of
 from snapfarm.pool.settings import Isolation, settings_of, task_names
@@ -230,7 +230,7 @@ class WorkerPool(Executor):
         )
         if iterables:
             feed.begin()
-        return results(feed, deadline)
+        return Results(feed, deadline)
 
     def submit_chunk(self, chunk: Chunk, *, continuing: bool = False) -> None:
         """Take a chunk; `submit` and `map` make them."""
