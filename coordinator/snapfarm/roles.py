@@ -168,8 +168,10 @@ def _is_configured(root: Path) -> bool:
 def prepare_launch(config: pytest.Config, start_method: str) -> None:
     """Have what workers are started from import while this process does."""
     from snapfarm.launch.launcher import OF_PYTEST, Launcher
+    from snapfarm.launch.preloading import preloads
 
-    launcher = config.stash[_launcher_key] = Launcher(start_method, OF_PYTEST)
+    more = preloads(dict(sys.modules))
+    launcher = config.stash[_launcher_key] = Launcher(start_method, OF_PYTEST, more)
     config.add_cleanup(launcher.close)
     launcher.prepare()
 

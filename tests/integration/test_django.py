@@ -66,3 +66,54 @@ def test_a_database_that_does_not_fit_is_left_to_django(shop: Runs) -> None:
     assert run.exit_code == 0, run.text
     assert "LANGUAGE_CODE changed after the settings were loaded" in run.stdout.replace("\n", " ")
     assert len(run.trace) > 60
+
+
+LIVE = """
+import socketserver
+
+import pytest
+from django.core.servers.basehttp import ThreadedWSGIServer
+from django.test import LiveServerTestCase
+from django.test.testcases import LiveServerThread
+
+asked = []
+serve = socketserver.BaseServer.serve_forever
+
+
+@pytest.fixture(autouse=True, scope="module")
+def listening():
+    def serve_forever(self, poll_interval=0.5):
+        asked.append((type(self).__name__, poll_interval))
+        serve(self, poll_interval)
+
+    socketserver.BaseServer.serve_forever = serve_forever
+    yield
+    socketserver.BaseServer.serve_forever = serve
+
+
+class Own(ThreadedWSGIServer):
+    def serve_forever(self):
+        super().serve_forever(0.05)
+
+
+class OwnThread(LiveServerThread):
+    server_class = Own
+
+
+class Live(LiveServerTestCase):
+    def test_it(self):
+        assert asked[-1] == ("ThreadedWSGIServer", 0.02)
+
+
+class LiveOwn(LiveServerTestCase):
+    server_thread_class = OwnThread
+
+    def test_it(self):
+        assert asked[-1] == ("Own", 0.05)
+"""
+
+
+def test_live_servers_look_often_whether_they_shall_stop(shop: Runs) -> None:
+    shop.write({"tests/test_interval.py": LIVE})
+    run = shop.run("tests/test_interval.py", "--farm=1")
+    assert run.counts == "2 passed", run.text

@@ -9,6 +9,7 @@ import resource
 import select
 import signal
 import sys
+import types
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from snapfarm.errors import LaunchError
 from snapfarm.launch import launcher as launching
 from snapfarm.launch.forkserver import ForkServer, surroundings
 from snapfarm.launch.launcher import OF_PYTEST, Launcher
+from snapfarm.launch.preloading import Preload
 from snapfarm.launch.local import _Forked
 from snapfarm_worker import forkserver
 from snapfarm_worker.jobs import WorkerSpec
@@ -337,3 +339,29 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def test_a_package_from_elsewhere_means_another_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    class Server:
+        surroundings = launching.surroundings()
+
+        def __init__(self, modules: list[str]) -> None:
+            asked.append(modules)
+
+    monkeypatch.setattr(launching, "ForkServer", Server)
+    monkeypatch.setattr(launching, "LocalWorker", lambda *_: "copied")
+    (tmp_path / "vendored.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    launcher = Launcher("forkserver", ["ours"], [Preload("uses_it", "vendored"), Preload("os")])
+    launcher.prepare()
+    launcher.start(SPEC)
+    vendored = types.ModuleType("vendored")
+    vendored.__file__ = "/project/vendored.py"
+    monkeypatch.setitem(sys.modules, "vendored", vendored)
+    launcher.start(SPEC)
+    launcher.start(SPEC)
+    assert asked == [["ours", "uses_it", "os"], ["ours"]]

@@ -17,6 +17,7 @@ import pytest
 
 from snapfarm_worker import django_creation
 from snapfarm_worker.django_flush import close_for_good, copy_into, instead_of_flush, keep_no_json
+from snapfarm_worker.django_live import stop_at_once
 from snapfarm_worker.django_receivers import repeat_receivers
 from snapfarm_worker.django_shape import differences, shape
 from snapfarm_worker.warning import warn
@@ -124,6 +125,7 @@ class DjangoDatabases:
         django_creation.install(self)
         self._undo.append(lambda: django_creation.uninstall(self))
         self._undo.append(repeat_receivers())
+        self._undo.append(stop_at_once())
         if any(held.order.restore for held in self._held.values()):
             self._undo.append(instead_of_flush(self._restored))
 

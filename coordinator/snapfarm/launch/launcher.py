@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from snapfarm.errors import LaunchError
 from snapfarm.launch.forkserver import ForkServer, surroundings
 from snapfarm.launch.local import LocalWorker
+from snapfarm.launch.preloading import Preload
 from snapfarm_worker.jobs import WorkerSpec
 
 #: What every worker that runs tests imports, what pytest imports for each session, and what our
@@ -25,11 +26,18 @@ OF_A_POOL = ("snapfarm_worker.agent", "snapfarm_worker.tasks")
 
 
 class Launcher:
-    """Starts workers. `modules` are what a fork server imports for all of them."""
+    """Starts workers. `modules` are what a fork server imports for all of them, then `more`.
 
-    def __init__(self, start_method: str, modules: Sequence[str]) -> None:
+    A server that has imported packages of `more` from elsewhere than this process did in the end is
+    given up, and so are these.
+    """
+
+    def __init__(
+        self, start_method: str, modules: Sequence[str], more: Sequence[Preload] = ()
+    ) -> None:
         self._start_method = start_method
         self._modules = modules
+        self._more = more
         self._server: ForkServer | None = None
         self._retired: list[ForkServer] = []
 
@@ -37,7 +45,7 @@ class Launcher:
         """Start the fork server now, if one will be needed. If it fails, the first worker tells."""
         if self._start_method == "forkserver" and can_fork_serve():
             with contextlib.suppress(LaunchError):
-                self._server = ForkServer(self._modules)
+                self._server = self._serve()
 
     def start(self, spec: WorkerSpec) -> LocalWorker:
         """Start a worker. Raises LaunchError."""
@@ -45,19 +53,27 @@ class Launcher:
             return LocalWorker(spec, self._start_method)
         if not can_fork_serve():
             return LocalWorker(spec, "spawn")
-        if self._server is not None and self._server.surroundings != surroundings():
+        misplaced = any(each.is_misplaced() for each in self._more)
+        if misplaced:
+            self._more = ()
+        if self._server is not None and (
+            misplaced or self._server.surroundings != surroundings()
+        ):
             # A conftest has set what only a new process takes over. Its workers still need this
             # one to tell how they ended.
             self._retired.append(self._server)
             self._server = None
         try:
             if self._server is None:
-                self._server = ForkServer(self._modules)
+                self._server = self._serve()
             return LocalWorker(spec, self._start_method, self._server)
         except LaunchError:
             # It may be gone, or can't be started here at all. And what can't be forked may well be
             # spawned.
             return LocalWorker(spec, "spawn")
+
+    def _serve(self) -> ForkServer:
+        return ForkServer([*self._modules, *(each.module for each in self._more)])
 
     def close(self) -> None:
         """End the server. Workers can't be asked how they ended any more."""
