@@ -9,8 +9,8 @@ import resource
 import select
 import signal
 import sys
-import types
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -21,8 +21,8 @@ from snapfarm.errors import LaunchError
 from snapfarm.launch import launcher as launching
 from snapfarm.launch.forkserver import ForkServer, surroundings
 from snapfarm.launch.launcher import OF_PYTEST, Launcher
-from snapfarm.launch.preloading import Preload
 from snapfarm.launch.local import _Forked
+from snapfarm.launch.preloading import Preload
 from snapfarm_worker import forkserver
 from snapfarm_worker.jobs import WorkerSpec
 from support.pytest_runs import Runs

@@ -1,7 +1,7 @@
 """Imports what each Django project imports, for the fork server's copies to have it.
 
-Nothing here reads settings, of which the server knows none; what does when it is imported, as models
-do, is left to the copies. Neither are `django.contrib`'s applications imported, which a project may
+Nothing here reads settings, of which the server knows none; what reads them when it is imported, as
+models do, is left to the copies. So are the applications of `django.contrib`, which a project may
 not have.
 """
 

@@ -56,9 +56,7 @@ class Launcher:
         misplaced = any(each.is_misplaced() for each in self._more)
         if misplaced:
             self._more = ()
-        if self._server is not None and (
-            misplaced or self._server.surroundings != surroundings()
-        ):
+        if self._server is not None and (misplaced or self._server.surroundings != surroundings()):
             # A conftest has set what only a new process takes over. Its workers still need this
             # one to tell how they ended.
             self._retired.append(self._server)
