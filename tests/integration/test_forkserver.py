@@ -347,7 +347,7 @@ def test_a_package_from_elsewhere_means_another_server(
     asked: list[list[str]] = []
 
     class Server:
-        surroundings = launching.surroundings()
+        surroundings = surroundings()
 
         def __init__(self, modules: list[str]) -> None:
             asked.append(modules)

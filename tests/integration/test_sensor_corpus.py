@@ -17,6 +17,7 @@ from support.corpus import (
     elsewhere,
     empty_reads,
     held,
+    indirect,
     lost,
     with_peewee,
 )
@@ -34,8 +35,15 @@ FAULTS = [
     *elsewhere.CASES,
     *django_faults.CASES,
     *with_peewee.FAULTS,
+    *indirect.FAULTS,
 ]
-CLEAN = [*clean.CASES, *clean_after.CASES, *django_clean.CASES, *with_peewee.CLEAN]
+CLEAN = [
+    *clean.CASES,
+    *clean_after.CASES,
+    *django_clean.CASES,
+    *with_peewee.CLEAN,
+    *indirect.CLEAN,
+]
 #: Where programs are, for stacks to lead there.
 PROGRAMS = Path(clean.__file__).parent
 LEFT_OPEN = {

@@ -17,7 +17,7 @@ from typing import Literal, TypeGuard
 import msgspec
 
 from snapfarm_worker.members import Member, RingConnection, RingCursor, collect
-from snapfarm_worker.stacks import Frame, forget_failed_frames
+from snapfarm_worker.stacks import Spot, forget_failed_frames
 
 _in_transaction: Callable[[sqlite3.Connection], bool] = (
     sqlite3.Connection.in_transaction.__get__  # below a user's class
@@ -33,7 +33,7 @@ class Blocker(msgspec.Struct, frozen=True):
     ended: bool = False
     #: A cursor's statement and where it was executed, as far as that is known.
     sql: str = ""
-    frames: tuple[Frame, ...] = ()
+    where: Spot = ()
 
     def __str__(self) -> str:
         text = {
@@ -141,9 +141,9 @@ def end_cursors(members: Iterable[Member], spared: Spared) -> list[Blocker]:
     for cursor, member in _cursors(members):
         wide = weakref.ref(cursor) in spared.cursors
         if wide or _is_unfinished(cursor):
-            sql, frames = getattr(cursor, "farm_asked", ("", ()))
+            sql, where = getattr(cursor, "farm_asked", ("", ()))
             ended = not wide and _ended(cursor, member)
-            found.append(Blocker("cursor", member, wide, ended=ended, sql=sql, frames=frames))
+            found.append(Blocker("cursor", member, wide, ended=ended, sql=sql, where=where))
     return found
 
 
@@ -154,9 +154,9 @@ def left_cursors(members: list[Member], spared: Spared) -> list[Blocker]:
         forget_failed_frames()
         collect()
     return [
-        Blocker("cursor", member, sql=sql, frames=frames)
+        Blocker("cursor", member, sql=sql, where=where)
         for cursor, member in _unfinished(members, spared)
-        for sql, frames in [getattr(cursor, "farm_asked", ("", ()))]
+        for sql, where in [getattr(cursor, "farm_asked", ("", ()))]
     ]
 
 

@@ -8,19 +8,28 @@ reads them reads what another one has left behind.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 import msgspec
 
+from snapfarm_worker.changes import Ask, Changes
+from snapfarm_worker.questions import explained_by
 from snapfarm_worker.ring import Ring, RingKind
 from snapfarm_worker.snapshot import Manifest, quoted, schema_digest
-from snapfarm_worker.statements import Removals, read_by, written_by
+from snapfarm_worker.statements import Facts, Word, read_by
 
 #: Rows up to which a table's content is compared, not only their number.
 _COMPARED = 2_000
 #: Bytes of a database whose rows are counted again once it is restored.
 _COUNTED = 32 << 20
 _MASK = (1 << 64) - 1
+#: Statements of a test that are known not to read what was emptied.
+_KNOWN = 1000
+_ACTION = re.compile(r"\bON\s+(?:DELETE|UPDATE)\s+(?:CASCADE|SET)\b", re.IGNORECASE)
+_VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
+#: Names that can be written in more than one way.
+_ESCAPED = re.compile(r"[\"'`\]\[]")
 
 
 class Residue(msgspec.Struct, frozen=True):
@@ -39,18 +48,16 @@ class RingWatch:
         self.wide = False
         #: Whether reads of members in the ring are of interest.
         self.suspicious = False
-        #: Whether a connection of the present test has set read_uncommitted.
-        self.uncommitted = False
-        #: What the present test has removed or made anew.
-        self.removals = Removals()
-        #: Statements of the present test of which nothing new is to be learned.
-        self.known: set[str] = set()
-        #: Texts of the present test's statements that are no reads.
-        self.changing: set[str] = set()
+        #: What the present test has changed.
+        self.changes = Changes()
         #: Texts of its reads; None where nobody wants to know.
         self.reading: set[str] | None = None
-        #: Tables that the present test wrote to, where SQLite was asked.
-        self.written: set[str] = set()
+        #: Whether tests have made views or triggers: statements then touch what they don't name.
+        self.indirect = False
+        #: Statements of the present test that read nothing which was emptied.
+        self.known: set[str] = set()
+        #: Finds names of what was emptied, and of views, in a text; None where it may miss some.
+        self._names: re.Pattern[str] | None = None
         #: By table that had rows in the baseline and has none: the test that emptied it.
         self.emptied: dict[str, str] = {}
         #: By table or view of the baseline that is gone: the test that removed it.
@@ -87,30 +94,72 @@ class RingWatch:
     @property
     def tables_written(self) -> frozenset[str]:
         """The tables that statements of the present test changed, by all that is known of them."""
-        return frozenset(self.written).union(*map(written_by, self.changing))
+        named = self.changes.written()
+        return named | self.changes.rows_written(self._asks) if self._acts else named
 
     @property
     def tables_read(self) -> frozenset[str]:
         """The tables that statements of the present test read, where reads are noted."""
-        texts = self.changing | (self.reading or set())
-        return (
-            frozenset[str]().union(*map(read_by, texts))
-            if self.reading is not None
-            else frozenset()
+        if self.reading is None:
+            return frozenset()
+        return frozenset[str]().union(*map(read_by, self.changes.texts | self.reading))
+
+    # ------------------------------------------------------------ what statements do
+
+    def explained_in_baseline(self, sql: str) -> Facts | None:
+        """Return what a statement does in the baseline; None where it can't be prepared there."""
+        return self.ring.ask_baseline(lambda conn: explained_by(conn, sql))
+
+    def _explained_here(self, sql: str) -> Facts | None:
+        return self.ring.ask(lambda conn: explained_by(conn, sql))
+
+    @property
+    def _asks(self) -> tuple[Ask, Ask]:
+        return self.explained_in_baseline, self._explained_here
+
+    @property
+    def _acts(self) -> bool:
+        """Whether statements change tables that they don't name, by triggers or foreign keys."""
+        return self.wide and (
+            self.indirect
+            or any(
+                name.startswith("trigger ") or _ACTION.search(sql)
+                for name, sql in self._objects.items()
+            )
         )
+
+    def concerns(self, sql: str, word: Word) -> bool:
+        """Tell whether a statement may read what an earlier test emptied."""
+        if self.indirect or self._names is None or self._names.search(sql) is not None:
+            return True
+        return word is not Word.READ and any(name.startswith("trigger ") for name in self._objects)
+
+    def learn(self, sql: str) -> None:
+        """Note that a statement reads nothing that was emptied."""
+        if len(self.known) < _KNOWN:
+            self.known.add(sql)
+
+    def _look_for(self) -> re.Pattern[str] | None:
+        """Return what finds the names of all through which what was emptied can be read."""
+        indirect = (
+            name.partition(" ")[2]
+            for name, sql in self._objects.items()
+            if name.startswith("view ") or _VIRTUAL.match(sql)
+        )
+        names = {*self.emptied, *indirect}
+        if any(_ESCAPED.search(name) for name in names):
+            return None
+        return re.compile("|".join(map(re.escape, sorted(names))), re.IGNORECASE)
 
     # ------------------------------------------------------------ the course of tests
 
     def begin(self, previous: str, *, wide: bool) -> None:
         """A test begins. What was changed since the one before it ended is nobody's."""
         self.wide = wide and self.ring.kind is not RingKind.PRIVATE
-        self.removals.clear()
-        self.written.clear()
-        self.changing.clear()
+        self.changes.clear()
         if self.reading is not None:
             self.reading.clear()
         self.known.clear()
-        self.uncommitted = False
         if self.wide and self.ring.is_open:
             self._look_for_resets()
             if self._version is None:
@@ -122,6 +171,8 @@ class RingWatch:
             elif self._changed():
                 self._survey(f"code that ran between tests, after {previous}", everything=True)
         self.suspicious = bool(self.wide and self.emptied)
+        if self.suspicious:
+            self._names = self._look_for()
 
     def residue(self, test: str) -> Residue:
         """Return what the test has left since it began, or since this was asked."""
@@ -139,7 +190,7 @@ class RingWatch:
         self._look_for_resets()
         if self._changed():
             self._note_versions()
-            for name in sorted(self.written or self._manifest_rows()):
+            for name in sorted(self._written() or self._manifest_rows()):
                 if self.baseline_rows(name):
                     self._note_rows(name, test)
 
@@ -202,19 +253,28 @@ class RingWatch:
                 self.gone.setdefault(name, test)
             else:
                 self.gone.pop(name, None)
-        if not everything and self.written:
-            tables &= self.written
+        written = self._written()
+        if not everything and written:
+            tables &= written
         rows = tuple(
-            line for name in sorted(tables) if (line := self._table_change(name, test)) is not None
+            line
+            for name in sorted(tables)
+            if (line := self._table_change(name, test, written)) is not None
         )
         return Residue(rows, changes)
 
-    def _table_change(self, name: str, test: str) -> str | None:
+    def _written(self) -> frozenset[str]:
+        """Return the tables that the test wrote to; empty where these can't be told."""
+        if not self.changes.complete:
+            return frozenset()
+        return self.changes.rows_written(self._asks if self._acts else ())
+
+    def _table_change(self, name: str, test: str, written: frozenset[str]) -> str | None:
         before = self._rows.get(name, self.baseline_rows(name))
         now = self._note_rows(name, test)
         if now is None:
             return None
-        if now == before and name not in self.written:
+        if now == before and name not in written:
             return None
         if name in self._digests:
             earlier = self._digests[name]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from snapfarm_worker.anomaly import AnomalyKind, Severity
-from snapfarm_worker.stacks import shown
+from snapfarm_worker.stacks import frames_of, shown
 
 if TYPE_CHECKING:
     from snapfarm_worker.blockers import Blocker
@@ -29,7 +29,7 @@ def report_cursors(findings: Findings, database: str, blockers: Sequence[Blocker
                 same=(member,),
                 thread=member.thread,
                 sql=blocker.sql or member.notes.last,
-                stack=tuple(shown(each) for each in blocker.frames) or member.stack,
+                stack=tuple(shown(each) for each in frames_of(blocker.where)) or member.stack,
             )
 
 
@@ -57,7 +57,7 @@ def report_transaction(findings: Findings, database: str, member: Member, *, of_
     else:
         whose = "farm_db" if member.fixture else f"a connection {member.where}"
         message, same = f"the test leaves an open transaction on {whose}", (member,)
-    frames = () if begun is None else begun.frames
+    where = () if begun is None else begun.where
     findings.add(
         AnomalyKind.LEAKED_TRANSACTION,
         Severity.ERROR,
@@ -66,7 +66,7 @@ def report_transaction(findings: Findings, database: str, member: Member, *, of_
         same=same,
         thread="" if of_task else member.thread,
         sql="" if begun is None else begun.sql,
-        stack=tuple(shown(each) for each in frames) or (() if of_task else member.stack),
+        stack=tuple(shown(each) for each in frames_of(where)) or (() if of_task else member.stack),
         evidence=() if of_task else tuple(f"opened at {line}" for line in member.stack),
     )
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from snapfarm_worker import patience
 from snapfarm_worker.membership import Home, Member, Watcher
-from snapfarm_worker.stacks import Frame
+from snapfarm_worker.stacks import Spot
 
 if TYPE_CHECKING:
     from sqlite3 import _Parameters as Parameters
@@ -53,7 +53,7 @@ class RingCursor(sqlite3.Cursor):
     #: A reset closed it with rows left to fetch. These are gone; it can be used for other ones.
     farm_ended = False
     #: What it executed last and where, if a watcher has noted it.
-    farm_asked: tuple[str, tuple[Frame, ...]] = ("", ())
+    farm_asked: tuple[str, Spot] = ("", ())
 
     @property
     def rowcount(self) -> int:

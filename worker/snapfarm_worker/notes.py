@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from snapfarm_worker.stacks import Frame
+from snapfarm_worker.stacks import Spot
 from snapfarm_worker.statements import Facts, Recording, Removals
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Begun(msgspec.Struct, frozen=True):
 
     sql: str
     since: float
-    frames: tuple[Frame, ...]
+    where: Spot
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -47,13 +47,13 @@ class Notes:
         #: The statement that began the open transaction, as far as one is known.
         self.begun: Begun | None = None
         #: The statements that read, each with the place where it was first executed.
-        self.asked: dict[str, tuple[str, tuple[Frame, ...]]] = {}
+        self.asked: dict[str, tuple[str, Spot]] = {}
         #: The last statement that succeeded.
         self.last = ""
         #: The statements that changed rows in the open transaction, with the place of each.
-        self.unsaved: dict[str, tuple[Frame, ...]] = {}
+        self.unsaved: dict[str, Spot] = {}
         #: Those with RETURNING, with the rows that the connection had changed in all before.
-        self.returning: dict[str, tuple[int, tuple[Frame, ...]]] = {}
+        self.returning: dict[str, tuple[int, Spot]] = {}
         #: Who read uncommitted what this connection had changed.
         self.seen_by: list[Seen] = []
         #: PRAGMA read_uncommitted is on.

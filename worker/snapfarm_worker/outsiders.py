@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.members import Member, RingConnection, Watcher
 from snapfarm_worker.questions import ask, explained, missing_name
-from snapfarm_worker.statements import Word
+from snapfarm_worker.statements import NOTHING, Word
 from snapfarm_worker.tables import Tables, report_vanished
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Outsiders:
         if outside.ring and word in (Word.READ, Word.WRITE):
             if not member.notes.authorized:
                 self._tables.authorize(conn, member)
-            facts = explained(conn, sql)
+            facts = explained(conn, sql) or NOTHING
             for table in facts.writes if word is Word.WRITE else facts.reads | facts.unsure:
                 if self._golden(table, outside.ring) is None:
                     continue

@@ -7,17 +7,20 @@ stands for a question that could not be asked.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import sqlite3
 from collections.abc import Iterator
 
 from snapfarm_worker.members import RingConnection
 from snapfarm_worker.snapshot import quoted
-from snapfarm_worker.statements import NOTHING, Facts, Recording
+from snapfarm_worker.statements import Facts, Recording
 
 _MISSING_TABLE = re.compile(r"no such table: (?:main\.)?(?P<table>.+)", re.DOTALL)
 _MISSING_COLUMN = re.compile(r"no such column: (?:.*\.)?(?P<column>.+)", re.DOTALL)
 _UNNAMED_COLUMN = re.compile(r"table (?P<table>.+) has no column named (?P<column>.+)", re.DOTALL)
+
+_numbers = itertools.count(1)
 
 
 def missing_name(message: str) -> tuple[str, str] | None:
@@ -70,22 +73,57 @@ def has_temp(conn: RingConnection, table: str) -> bool:
     return ask(conn, asked, table) != 0
 
 
-def explained(conn: RingConnection, sql: str) -> Facts:
-    """Return what a statement does to tables, by preparing it again without running it."""
+def explained(conn: RingConnection, sql: str) -> Facts | None:
+    """Return what a statement does to tables, by preparing it again without running it.
+
+    The authorizer of ours has to be set. None where it can't be prepared.
+    """
     notes = conn.farm_member.notes
     # A text of its own once the database is another one: Python has kept what it had prepared.
     asked = f"EXPLAIN {' ' if conn.farm_member.left else ''}{sql}"
     aside, notes.recording = notes.recording, Recording()
     try:
-        with _unseen(conn), contextlib.suppress(sqlite3.Error, sqlite3.Warning):
-            # Without its parameters it is prepared, which is all that is needed, and then refused.
-            sqlite3.Cursor(conn).execute(asked).close()
-        if notes.recording.told:
+        with _unseen(conn):
+            prepared = _prepare(conn, asked)
+        if prepared and notes.recording.told:
             notes.memo[asked] = notes.recording.facts(sql)
     finally:
         notes.recording = aside
     # Where it was asked before, Python has the statement prepared, and SQLite tells nothing.
-    return notes.memo.get(asked, NOTHING)
+    return notes.memo.get(asked)
+
+
+def explained_by(conn: sqlite3.Connection, sql: str) -> Facts | None:
+    """Return what a statement does on a connection of the farm's own, in the same way.
+
+    Foreign keys are enforced for that: what they may delete is told.
+    """
+    recording = Recording()
+
+    def authorizer(*told: object) -> int:
+        recording.note(*told)  # type: ignore[arg-type]  # what sqlite3 says of an action
+        return sqlite3.SQLITE_OK
+
+    conn.execute("PRAGMA foreign_keys = ON")
+    conn.set_authorizer(authorizer)
+    try:
+        # A text that was never prepared here: for others, SQLite would tell nothing.
+        prepared = _prepare(conn, f"EXPLAIN /* {next(_numbers)} */ {sql}")
+    finally:
+        conn.set_authorizer(None)
+        conn.execute("PRAGMA foreign_keys = OFF")
+    return recording.facts(sql) if prepared else None
+
+
+def _prepare(conn: sqlite3.Connection, explaining: str) -> bool:
+    """Prepare an EXPLAIN; tell whether that was possible."""
+    try:
+        sqlite3.Cursor(conn).execute(explaining).close()
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        return True  # it was prepared, and refused without its parameters
+    except (sqlite3.Error, sqlite3.Warning):
+        return False
+    return True
 
 
 def _first_row(

@@ -31,7 +31,7 @@ from snapfarm_worker.offspring import Offspring
 from snapfarm_worker.outsiders import Outside, Outsiders
 from snapfarm_worker.questions import left_unseen
 from snapfarm_worker.ringkind import RingKind
-from snapfarm_worker.statements import Recording, Word, word_of
+from snapfarm_worker.statements import QUICK, Recording, Word, word_of
 from snapfarm_worker.tables import Tables, report_vanished
 from snapfarm_worker.transactions import Transactions
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from snapfarm_worker.ring import Ring
 
 _MEMO_LIMIT = 1000
-#: Statements of a test, other than reads, of which the tables are noted.
-_NOTED = 1000
 #: Attributes of a module are found sooner than those of a class.
 _READ, _WRITE = Word.READ, Word.WRITE
 #: At most so many connections are asked for their file when a test ends.
@@ -247,15 +245,12 @@ class Sensors:
         if isinstance(member.home, Outside):
             self._outsiders.joined(member.home, member)
             return
-        watch = member.notes.watch = self._watches.get(_database(member))
+        member.notes.watch = self._watches.get(_database(member))
         member.alert = self.level is Level.FULL or bool(self._transactions.refused)
         if self._offspring.is_child:
             self._offspring.tell_parent(
                 member, f"opened the ring of database {_database(member)!r}"
             )
-        conn = member.ref()
-        if watch is not None and watch.wide and conn is not None:
-            self._tables.authorize(conn, member)
 
     def dropped(self, member: Member) -> None:
         """Note a connection that was freed without `close()`."""
@@ -288,10 +283,11 @@ class Sensors:
     ) -> None:
         """Look at a statement of a connection that is on alert."""
         # The one sensor that is called for every statement: not through the guard.
-        if "executed" in self._off:
+        if self._off and "executed" in self._off:
             return
         try:
-            self._look(cursor, member, sql, Word.SCRIPT if script else word_of(sql))
+            word = Word.SCRIPT if script else QUICK.get(sql[:7])
+            self._look(cursor, member, sql, word_of(sql) if word is None else word)
         except Exception as error:
             self.switches.turn_off("executed", error)
 
@@ -308,17 +304,15 @@ class Sensors:
             return
         self._transactions.follow(cursor, member, sql, word)
         # Each line here is paid for with each statement: a look is cheaper than a call.
-        changing = watch.changing
         if word is not _READ:
-            if sql not in changing and len(changing) < _NOTED:
-                changing.add(sql)
+            if sql not in watch.changes.texts:
+                watch.changes.note(sql)
         elif watch.reading is not None:
             watch.reading.add(sql)
-        told = notes.recording.told
-        if word is _READ:
-            usual = not (watch.suspicious or notes.suspicious or told)
-        elif word is _WRITE and not (member.left or member.fixture or told):
-            usual = sql in watch.known or not (watch.wide or watch.uncommitted)
+        if notes.suspicious or notes.authorized or (word is not _READ and member.fixture):
+            usual = False
+        elif word is _READ or word is _WRITE:
+            usual = not watch.suspicious or sql in watch.known
         else:
             usual = False
         if usual:

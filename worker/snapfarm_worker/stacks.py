@@ -7,12 +7,16 @@ import os
 import sys
 import sysconfig
 import traceback
-from types import FrameType
+from types import CodeType, FrameType
 
 #: `(file, line, function)` of one caller.
 Frame = tuple[str, int, str]
+#: Frames whose lines nobody has asked for yet: code, and the offset of the instruction in it.
+Spot = tuple[tuple[CodeType, int], ...]
 
 _MAX_FRAMES = 8
+#: Of a statement, for each of which it is found out.
+_MAX_OF_SPOT = 3
 _MAX_DEPTH = 100
 
 _OWN = os.path.dirname(__file__) + os.sep  # noqa: PTH120  # plain text, compared with co_filename
@@ -35,6 +39,7 @@ _KEEPERS = (
     f"{os.sep}django{os.sep}db{os.sep}backends{os.sep}",
 )
 
+_getframe = sys._getframe  # noqa: SLF001  # ten times as fast as inspect.stack()
 #: What is known of a file: whether it is the project's, and whether it keeps connections.
 _files: dict[str, tuple[bool, bool]] = {}
 
@@ -44,7 +49,7 @@ def callers() -> tuple[tuple[Frame, ...], bool]:
 
     Without any such frame, the innermost foreign ones are better than nothing.
     """
-    frame = sys._getframe(1)  # noqa: SLF001  # ten times as fast as inspect.stack()
+    frame = _getframe(1)
     ours: list[Frame] = []
     others: list[Frame] = []
     pooled = False
@@ -67,27 +72,47 @@ def callers() -> tuple[tuple[Frame, ...], bool]:
     return tuple(ours or others), pooled
 
 
-def place(*, unless: tuple[str, ...] = ()) -> tuple[Frame, ...]:
+def spot(skip: int = 0, unless: tuple[str, ...] = (), most: int = _MAX_OF_SPOT) -> Spot:
     """Return the innermost frames of the project's own code that follow one another, if any.
 
     None are returned if a file whose path has one of `unless` in it is further inside. Much cheaper
-    than `callers()`, since it stops where the project's code was called from outside.
+    than `callers()`, since it stops where the project's code was called from outside, and computes
+    no line. `skip` frames above the caller are surely not the project's; `most` are returned.
     """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # as above
-    ours: list[Frame] = []
-    for _ in range(_MAX_DEPTH):
-        if frame is None or len(ours) == _MAX_FRAMES:
-            break
+    frame: FrameType | None = _getframe(1 + skip)
+    there: Spot = ()
+    deepest = _MAX_DEPTH
+    while frame is not None and deepest:
         code = frame.f_code
         known = _files.get(code.co_filename)
         if known is None:
             known = _files[code.co_filename] = _classify(code.co_filename)
         if known[0]:
-            ours.append((code.co_filename, frame.f_lineno, code.co_name))
-        elif ours or (unless and any(part in code.co_filename for part in unless)):
+            there = (*there, (code, frame.f_lasti))
+            if len(there) == most:
+                break
+        elif there or (unless and any(part in code.co_filename for part in unless)):
             break
         frame = frame.f_back
-    return tuple(ours)
+        deepest -= 1
+    return there
+
+
+def frames_of(there: Spot) -> tuple[Frame, ...]:
+    """Return the frames of a spot."""
+    return tuple((code.co_filename, _line(code, at), code.co_name) for code, at in there)
+
+
+def _line(code: CodeType, at: int) -> int:
+    for start, end, line in code.co_lines():
+        if start <= at < end and line is not None:
+            return line
+    return code.co_firstlineno
+
+
+def place(*, unless: tuple[str, ...] = ()) -> tuple[Frame, ...]:
+    """Return the frames of the caller's spot."""
+    return frames_of(spot(1, unless, _MAX_FRAMES))
 
 
 def shown(frame: Frame) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import sqlite3
+from collections.abc import Iterable
 from enum import IntEnum
 
 import msgspec
@@ -53,8 +54,8 @@ _SORTS = {
     "ROLLBACK": Word.ROLLBACK,
 }
 
-#: How most texts begin.
-_QUICK = {
+#: How most texts begin: a look here is cheaper than a call of `word_of`.
+QUICK = {
     f"{word}{blank}": sort
     for first, sort in _SORTS.items()
     for word in (first, first.lower())
@@ -67,7 +68,7 @@ _words: dict[str, Word] = {}
 
 def word_of(sql: str) -> Word:
     """Return what sort of statement a text is; a text with `WITH` may write."""
-    if (quick := _QUICK.get(sql[:7])) is not None:
+    if (quick := QUICK.get(sql[:7])) is not None:
         return quick
     known = _words.get(sql)
     if known is None:
@@ -111,6 +112,18 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 NOTHING = Facts()
+
+
+def united(each: Iterable[Facts]) -> Facts:
+    """Return what several statements do together."""
+    every = list(each)
+    return Facts(
+        *(
+            frozenset[str]().union(*(getattr(facts, field) for facts in every))
+            for field in Facts.__struct_fields__
+        )
+    )
+
 
 _NAME = r"""(?:"(?:[^"]|"")+"|\[[^\]]+\]|`[^`]+`|\w++)"""
 _SCHEMA_CHANGE = re.compile(

@@ -5,11 +5,14 @@
     a member, where tests share what they do   what an earlier test emptied, and this one has not
 
 A member of a ring that began the test with its baseline is not asked: if a table is empty there,
-something in this test has emptied it.
+something in this test has emptied it. The second case begins where an earlier test has emptied
+something. Until then statements are only noted by their text (`changes`), and no connection has an
+authorizer: SQLite would call it for each column of each statement that is prepared.
 """
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import weakref
 from typing import TYPE_CHECKING
@@ -18,6 +21,7 @@ import msgspec
 
 from snapfarm_worker import sqlscript
 from snapfarm_worker.anomaly import AnomalyKind, Severity
+from snapfarm_worker.changes import is_indirect
 from snapfarm_worker.members import Member, RingConnection
 from snapfarm_worker.questions import (
     explained,
@@ -35,6 +39,7 @@ from snapfarm_worker.statements import (
     Word,
     named,
     read_uncommitted,
+    united,
     word_of,
 )
 from snapfarm_worker.transactions import unsaved
@@ -68,6 +73,7 @@ class Tables:
         self._schema_versions[watch.ring.database] = watch.ring.schema_version()
         for member in watch.ring.members():
             member.notes.removals.clear()
+            member.notes.asked.clear()
             if member.notes.authorized and member.notes.recording.told:
                 member.notes.recording = Recording()
 
@@ -90,6 +96,12 @@ class Tables:
         sqlite3.Connection.set_authorizer(conn, authorizer)
         notes.authorized = True
 
+    def _relax(self, conn: RingConnection, member: Member) -> None:
+        """Take our authorizer back, which is not needed any more."""
+        sqlite3.Connection.set_authorizer(conn, member.authorizer)
+        member.notes.authorized = False
+        member.notes.recording = Recording()
+
     # ------------------------------------------------------------ what succeeded
 
     def executed(
@@ -99,21 +111,21 @@ class Tables:
         notes = member.notes
         if word is Word.OTHER:
             self._note_uncommitted(watch, member, sql)
-        if not (member.left or watch.wide or watch.uncommitted):
-            return
-        if word is Word.READ and not (watch.suspicious or notes.suspicious):
-            self._facts(conn, member, sql, word)
-            return
-        if sql in watch.known and not (member.left or notes.recording.told):
-            return
-        facts = self._facts(conn, member, sql, word)
+        elif word in (Word.SCHEMA, Word.SCRIPT) and is_indirect(sql):
+            watch.indirect = True
         if member.left:
+            facts = self._facts(watch, conn, member, sql, word)
             notes.removals.take(facts, sql)
+        elif notes.suspicious or (watch.suspicious and watch.concerns(sql, word)):
+            facts = self._facts(watch, conn, member, sql, word)
+            if not (facts.reads or facts.unsure):
+                watch.learn(sql)
         else:
-            watch.removals.take(facts, sql)
-            watch.written |= facts.writes
-            if not (facts.reads or facts.unsure or facts.sweeps):
-                watch.known.add(sql)
+            if watch.suspicious:
+                watch.learn(sql)
+            if notes.authorized:
+                self._relax(conn, member)
+            return
         if facts.reads or facts.unsure:
             self._check_reads(watch, conn, member, sql, facts)
 
@@ -121,9 +133,10 @@ class Tables:
         chosen = read_uncommitted(sql)
         if chosen is not None and watch.ring.kind is RingKind.SHARED_CACHE:
             member.notes.uncommitted = member.notes.suspicious = chosen
-            watch.uncommitted = watch.uncommitted or chosen
 
-    def _facts(self, conn: RingConnection, member: Member, sql: str, word: Word) -> Facts:
+    def _facts(
+        self, watch: RingWatch, conn: RingConnection, member: Member, sql: str, word: Word
+    ) -> Facts:
         """Return what a statement does, which SQLite tells when it prepares it only."""
         notes = member.notes
         if notes.recording.told:
@@ -131,7 +144,7 @@ class Tables:
             notes.recording = Recording()
             if word is Word.SCRIPT:
                 # What was read by which of its statements, only these can tell.
-                each = _explained(conn, sql, word)
+                each = _explained(watch, conn, sql, word)
                 facts = msgspec.structs.replace(facts, reads=each.reads, unsure=each.unsure)
         else:
             known = notes.memo.get(sql)
@@ -139,7 +152,7 @@ class Tables:
                 return known
             if not notes.authorized:
                 self.authorize(conn, member)
-            facts = _explained(conn, sql, word)
+            facts = _explained(watch, conn, sql, word)
         if len(notes.memo) >= _MEMO_LIMIT:
             notes.memo.clear()
         notes.memo[sql] = facts
@@ -151,12 +164,15 @@ class Tables:
         tables = facts.reads | facts.unsure
         if member.notes.uncommitted and not member.left:
             self._check_dirty(watch, conn, member, sql, tables)
-        removals = member.notes.removals if member.left else watch.removals
-        for table in tables - removals.tables:
+        for table in tables:
+            if member.left and table in member.notes.removals.tables:
+                continue
             rows = watch.baseline_rows(table)
             if not rows or (not member.left and table not in watch.emptied):
                 continue
             if (table in facts.unsure and has_temp(conn, table)) or not is_empty(conn, table):
+                continue
+            if not member.left and self._may_have_removed(watch, conn, table):
                 continue
             polluter = "" if member.left else watch.emptied[table]
             by = f"; {polluter} emptied it" if polluter else ""
@@ -186,27 +202,44 @@ class Tables:
                 continue
             for changing in list(unsaved(other)):
                 # The writer's own connection can only be asked by its own thread.
-                written = self._other_facts(conn, member, changing).writes
+                written = self._other_facts(watch, conn, member, changing).writes
                 for table in written & tables:
                     self._transactions.read_dirty(member, sql, table, other)
 
-    def _other_facts(self, conn: RingConnection, member: Member, sql: str) -> Facts:
+    def _other_facts(
+        self, watch: RingWatch, conn: RingConnection, member: Member, sql: str
+    ) -> Facts:
         known = member.notes.memo.get(sql)
         if known is None:
-            known = member.notes.memo[sql] = _explained(conn, sql, Word.SCRIPT)
+            known = member.notes.memo[sql] = _explained(watch, conn, sql, Word.SCRIPT)
         return known
+
+    def _may_have_removed(self, watch: RingWatch, conn: RingConnection, table: str) -> bool:
+        """Tell whether this test may have removed a table, or rows of it."""
+        if not conn.farm_member.notes.authorized:
+            self.authorize(conn, conn.farm_member)
+        removed = watch.changes.removed(
+            (watch.explained_in_baseline, functools.partial(explained, conn))
+        )
+        return removed is None or table in removed
 
     # ------------------------------------------------------------ what failed
 
     def failed(self, watch: RingWatch, member: Member, sql: str, *, partly: bool) -> None:
         """A statement failed: what a script removed until then, this test has removed."""
         notes = member.notes
-        if notes.recording.told:
-            removals = notes.removals if member.left else watch.removals
+        if not member.left:
+            if partly and is_indirect(sql):
+                watch.indirect = True
+            note = watch.changes.note if partly else watch.changes.note_failed
+            if word_of(sql) is not Word.READ:
+                note(sql)
+        elif notes.recording.told:
             facts = notes.recording.facts(sql)
             # A statement that fails as a whole has left no row that could be removed again.
             filled = facts.fills if partly else frozenset[str]()
-            removals.take(msgspec.structs.replace(facts, fills=filled), sql)
+            notes.removals.take(msgspec.structs.replace(facts, fills=filled), sql)
+        if notes.recording.told:
             notes.recording = Recording()
 
     def missing(
@@ -260,7 +293,7 @@ class Tables:
         if watch.ring.kind is RingKind.PRIVATE:
             return False
         if table in watch.gone or table in watch.altered:
-            return table not in watch.removals.tables
+            return not self._may_have_removed(watch, conn, table)
         if watch.ring.fate():
             return True
         if conn.in_transaction:
@@ -289,23 +322,13 @@ def report_vanished(
     )
 
 
-def _explained(conn: RingConnection, sql: str, word: Word) -> Facts:
+def _explained(watch: RingWatch, conn: RingConnection, sql: str, word: Word) -> Facts:
     if word is Word.READ or word is Word.WRITE:
-        return explained(conn, sql)
+        return explained(conn, sql) or NOTHING
     if word is Word.SCHEMA:
-        return named(sql)  # it has been executed, and can't be prepared again
+        # It has been executed, and can't be prepared again; but where it was not.
+        return watch.explained_in_baseline(sql) or named(sql)
     if word is not Word.SCRIPT:
         return NOTHING
-    each = [
-        _explained(conn, statement.sql, word_of(statement.sql))
-        for statement in sqlscript.split(sql)
-    ]
-    return Facts(
-        frozenset().union(*(facts.reads for facts in each)),
-        frozenset().union(*(facts.unsure for facts in each)),
-        frozenset().union(*(facts.writes for facts in each)),
-        frozenset().union(*(facts.fills for facts in each)),
-        frozenset().union(*(facts.removes for facts in each)),
-        frozenset().union(*(facts.sweeps for facts in each)),
-        frozenset().union(*(facts.creates for facts in each)),
-    )
+    each = sqlscript.split(sql)
+    return united(_explained(watch, conn, one.sql, word_of(one.sql)) for one in each)

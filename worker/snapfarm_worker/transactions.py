@@ -18,7 +18,7 @@ from snapfarm_worker.members import Member, RingConnection
 from snapfarm_worker.notes import Begun, Seen
 from snapfarm_worker.originals import monotonic
 from snapfarm_worker.patience import rows_changed
-from snapfarm_worker.stacks import Frame, place, shown
+from snapfarm_worker.stacks import Spot, frames_of, place, shown, spot
 from snapfarm_worker.statements import Word, changes_rows
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 _LISTED = 5
 #: Statements of one transaction that are remembered.
 _REMEMBERED = 20
-_MEMO_LIMIT = 1000
-#: Statements of a connection whose place is noted.
-_PLACES = 50
+#: Reads of a connection in one test whose place is noted.
+_PLACES = 20
 _SHOWN = 200
 _NOW = 4
+#: So many calls lead from `follow` to the program's own, at the least.
+_ABOVE = 4
 #: Attributes of a module are found sooner than those of a class.
 _READ, _WRITE = Word.READ, Word.WRITE
 
@@ -62,20 +63,20 @@ class Transactions:
         if word is _READ:
             asked = notes.asked.get(sql)
             if asked is None:
-                if len(notes.asked) >= _MEMO_LIMIT:
-                    notes.asked.clear()
-                # Who makes a new text for each statement is not looked up each time.
-                seen = len(notes.asked) < _PLACES
-                asked = notes.asked[sql] = (sql, place() if seen else ())
+                if len(notes.asked) < _PLACES:
+                    asked = notes.asked[sql] = (sql, spot(_ABOVE))
+                else:
+                    # Who makes a new text for each statement is not looked up each time.
+                    asked = (sql, ())
             cursor.farm_asked = asked  # type: ignore[attr-defined]  # a RingCursor
         if cursor.connection.in_transaction:
             if notes.begun is None:
-                notes.begun = Begun(sql, monotonic(), place())
+                notes.begun = Begun(sql, monotonic(), spot(_ABOVE))
             if word is _WRITE:
                 if sql not in notes.unsaved and len(notes.unsaved) < _REMEMBERED:
                     _note_write(cursor, member, sql)
             elif word is Word.SCRIPT and changes_rows(sql):
-                notes.unsaved[sql] = place()
+                notes.unsaved[sql] = spot(_ABOVE)
         elif notes.begun is not None:
             self.ended(member, committed=word is not Word.ROLLBACK)
 
@@ -104,7 +105,7 @@ class Transactions:
         except sqlite3.ProgrammingError:
             return  # it is closed already
         if unsaved(member) and not member.fixture and member.autocommit and not _failing():
-            sql, frames = next(iter(notes.unsaved.items()))
+            sql, where = next(iter(notes.unsaved.items()))
             self._findings.add(
                 AnomalyKind.LOST_WRITE,
                 Severity.WARNING,
@@ -114,7 +115,7 @@ class Transactions:
                 same=(member.opened, "closed"),
                 thread=member.thread,
                 sql=sql,
-                stack=tuple(shown(frame) for frame in frames) or member.stack,
+                stack=tuple(shown(frame) for frame in frames_of(where)) or member.stack,
             )
         self.ended(member, committed=False)
 
@@ -203,7 +204,7 @@ class Transactions:
             )
 
 
-def unsaved(member: Member) -> dict[str, tuple[Frame, ...]]:
+def unsaved(member: Member) -> dict[str, Spot]:
     """Return the statements that have changed rows in a member's open transaction, with places.
 
     May be asked by any thread.
@@ -211,20 +212,20 @@ def unsaved(member: Member) -> dict[str, tuple[Frame, ...]]:
     notes = member.notes
     if notes.returning and (conn := member.ref()) is not None:
         with contextlib.suppress(sqlite3.ProgrammingError):  # closed
-            for sql, (before, frames) in list(notes.returning.items()):
+            for sql, (before, where) in list(notes.returning.items()):
                 if conn.total_changes > before:
-                    notes.unsaved.setdefault(sql, frames)
+                    notes.unsaved.setdefault(sql, where)
     return notes.unsaved
 
 
 def _note_write(cursor: sqlite3.Cursor, member: Member, sql: str) -> None:
     if rows_changed(cursor) > 0:
-        member.notes.unsaved[sql] = place()
+        member.notes.unsaved[sql] = spot(_ABOVE)
         return
     returning = member.notes.returning
     if cursor.description is not None and sql not in returning and len(returning) < _REMEMBERED:
         # With RETURNING, SQLite counts what it has changed once the rows are fetched.
-        returning[sql] = (cursor.connection.total_changes, place())
+        returning[sql] = (cursor.connection.total_changes, spot(_ABOVE))
 
 
 def _held_by(holder: Member) -> list[str]:
@@ -234,7 +235,7 @@ def _held_by(holder: Member) -> list[str]:
     if begun is not None:
         lines.append(f"in a transaction for {monotonic() - begun.since:.3f} s")
         lines.append(f"begun by: {begun.sql[:_SHOWN]}")
-        lines += [f"at {shown(frame)}" for frame in begun.frames]
+        lines += [f"at {shown(frame)}" for frame in frames_of(begun.where)]
     if holder.notes.last:
         lines.append(f"last statement: {holder.notes.last[:_SHOWN]}")
     if holder.thread_id != threading.get_ident():

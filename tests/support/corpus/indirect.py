@@ -1,0 +1,186 @@
+"""What is read or removed by statements that don't name it, after an earlier test has emptied it.
+
+Only here is anybody asked what statements do: the other cases find the database as it began.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+from snapfarm_worker.anomaly import AnomalyKind
+from snapfarm_worker.changes import LIMIT
+from snapfarm_worker.ring import ResetPolicy, RingKind
+from support.corpus.empty_reads import deletes, sql, victim
+from support.corpus.removals import READ
+from support.corpus.stage import Case, Program, Stage, opened
+
+ODD = '"odd ""name"" é"'
+
+
+def reads_a_view_of_its_own(stage: Stage) -> None:
+    """Read through a temporary view."""
+    with opened(stage) as conn:
+        conn.execute("CREATE TEMP VIEW mine AS SELECT total AS t FROM orders")
+        assert conn.execute("SELECT t FROM mine").fetchall() == []
+
+
+def makes_a_view(stage: Stage) -> None:
+    """Empty the table, and leave a view of it behind."""
+    with opened(stage) as conn:
+        conn.execute("CREATE VIEW later AS SELECT total AS t FROM orders")
+        conn.execute("DELETE FROM orders")
+        conn.commit()
+
+
+def makes_a_trigger(stage: Stage) -> None:
+    """Empty the table, and leave a trigger behind that reads it."""
+    with opened(stage) as conn:
+        conn.execute(
+            "CREATE TRIGGER counted AFTER INSERT ON empty "
+            "BEGIN UPDATE pairs SET b = (SELECT count(*) FROM orders); END"
+        )
+        conn.execute("DELETE FROM orders")
+        conn.commit()
+
+
+def reads_after_an_error(stage: Stage) -> None:
+    """Read after statements that failed: they removed nothing."""
+    with opened(stage) as conn:
+        for statement in ("DELETE FROM nowhere", "INSERT INTO orders", "DELETED"):
+            with contextlib.suppress(sqlite3.OperationalError):
+                conn.execute(statement)
+        conn.execute("DELETE FROM empty")
+        assert conn.execute(READ).fetchall() == []
+
+
+def reads_with_a_function(stage: Stage) -> None:
+    """Write with a function that only this connection has, and read."""
+    with opened(stage) as conn:
+        conn.create_function("half", 1, lambda value: value / 2)
+        conn.execute("INSERT INTO empty VALUES (half(2))")
+        assert conn.execute("SELECT half(total) FROM orders").fetchall() == []
+        conn.rollback()
+
+
+def reads_with_an_attached_database(stage: Stage) -> None:
+    """Write into a database of one's own that is attached, and read."""
+    with opened(stage) as conn:
+        conn.execute("ATTACH ':memory:' AS own")
+        conn.execute("CREATE TABLE own.orders(id, total)")
+        conn.execute("DELETE FROM own.orders")
+        assert conn.execute("SELECT * FROM main.orders").fetchall() == []
+
+
+def deletes_by_many_texts(stage: Stage) -> None:
+    """Delete by more texts than are kept, the one that counts last."""
+    with opened(stage) as conn:
+        for number in range(LIMIT + 1):
+            conn.execute(f"INSERT INTO empty VALUES ({number})")
+        conn.execute("DELETE FROM orders")
+        assert conn.execute(READ).fetchall() == []
+        conn.rollback()
+
+
+def deletes_by_a_trigger_that_goes(stage: Stage) -> None:
+    """Delete by a trigger that is dropped before anybody looks."""
+    with opened(stage) as conn:
+        conn.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
+        conn.executescript(
+            "CREATE TRIGGER gone AFTER INSERT ON empty BEGIN DELETE FROM orders; END;"
+            "INSERT INTO empty VALUES (1); DROP TRIGGER gone;"
+        )
+        assert conn.execute(READ).fetchall() == []
+
+
+def deletes_by_what_others_lack(*statements: str) -> Program:
+    """Delete on a connection with something that the reader has not got."""
+
+    def program(stage: Stage) -> None:
+        with opened(stage) as conn:
+            conn.create_function("any", 1, lambda _: 1)
+            conn.execute("ATTACH ':memory:' AS own")
+            conn.execute("CREATE TABLE own.ids(id)")
+            conn.execute("CREATE TEMP TABLE mine(id)")
+            for statement in statements:
+                conn.execute(statement)
+            conn.commit()
+        with opened(stage) as conn:
+            assert conn.execute(READ).fetchall() == []
+
+    return program
+
+
+def makes_the_table_anew(stage: Stage) -> None:
+    """Drop a table with what depends on it, or rename it, and make another of its name."""
+    with opened(stage) as conn:
+        conn.execute("DROP VIEW totals")
+        conn.execute("ALTER TABLE orders RENAME TO old")
+        conn.execute("CREATE TABLE orders(id, customer, total)")
+        assert conn.execute(READ).fetchall() == []
+        conn.rollback()
+
+
+def deletes_in_a_script_that_fails(stage: Stage) -> None:
+    """Delete in a script whose end fails."""
+    with opened(stage) as conn:
+        with contextlib.suppress(sqlite3.OperationalError):
+            conn.executescript("DELETE FROM orders; DELETED;")
+        assert conn.execute(READ).fetchall() == []
+
+
+def keeps_its_authorizer(stage: Stage) -> None:
+    """Refuse something by an authorizer of one's own, before and after sensors have asked."""
+
+    def authorizer(action: int, table: str | None, *_: object) -> int:
+        secret = action == sqlite3.SQLITE_READ and table == "customers"
+        return sqlite3.SQLITE_DENY if secret else sqlite3.SQLITE_OK
+
+    with opened(stage) as conn:
+        conn.set_authorizer(authorizer)
+        for statement in ("DELETE FROM orders", READ, "SELECT a FROM pairs", READ + " "):
+            conn.execute(statement).fetchall()
+            with contextlib.suppress(sqlite3.DatabaseError):
+                conn.execute("SELECT name FROM customers")
+                raise AssertionError("the authorizer is gone")
+        conn.rollback()
+
+
+FAULTS = [
+    victim("view-of-its-own", reads_a_view_of_its_own, deletes),
+    victim("view-of-an-earlier-test", sql("SELECT t FROM later"), makes_a_view),
+    victim(
+        "trigger-of-an-earlier-test",
+        sql("INSERT INTO empty VALUES (1)"),
+        makes_a_trigger,
+        also=(AnomalyKind.LEAKED_WRITE,),
+    ),
+    victim("after-errors", reads_after_an_error, deletes),
+    victim("own-function", reads_with_a_function, deletes, ring=RingKind.MEMDB),
+    victim("attached", reads_with_an_attached_database, deletes),
+    Case(
+        "name-with-quotes",
+        (AnomalyKind.EMPTY_TABLE_READ,),
+        sql(f"SELECT * FROM {ODD}"),
+        (sql(f"DELETE FROM {ODD}"),),
+        ResetPolicy.MODULE,
+        table='odd "name" é',
+    ),
+]
+CLEAN = [
+    Case(f"{name}-after", (), program, (deletes,), ResetPolicy.MODULE)
+    for name, program in {
+        "many-texts": deletes_by_many_texts,
+        "trigger-that-goes": deletes_by_a_trigger_that_goes,
+        "own-function": deletes_by_what_others_lack("DELETE FROM orders WHERE any(id)"),
+        "own-attached": deletes_by_what_others_lack(
+            "DELETE FROM orders WHERE id NOT IN (SELECT id FROM own.ids)"
+        ),
+        "own-temporary": deletes_by_what_others_lack(
+            "INSERT INTO mine VALUES (1)", "DELETE FROM orders WHERE id IN (SELECT id FROM mine)"
+        ),
+        "anew": makes_the_table_anew,
+        "script-that-fails": deletes_in_a_script_that_fails,
+        "own-authorizer": keeps_its_authorizer,
+    }.items()
+]

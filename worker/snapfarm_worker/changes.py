@@ -1,0 +1,124 @@
+"""What the statements of one test change in a ring, found out where somebody asks.
+
+A statement is noted by its text, which costs no more than a look into a set. Few tests are ever
+asked what they removed: those that find a table empty which an earlier one emptied. Then SQLite
+prepares the texts once more, without running them, in the baseline and in the present database,
+and tells an authorizer what each does.
+
+What can't be told counts as a removal of everything: better no anomaly than a false one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from snapfarm_worker import sqlscript
+from snapfarm_worker.statements import NOTHING, Facts, Word, named, united, word_of, written_by
+
+#: Returns what a statement does in a database; None where it can't be prepared there.
+Ask = Callable[[str], Facts | None]
+
+#: Texts that are kept of one test.
+LIMIT = 1000
+_INDIRECT = re.compile(r"\b(?:VIEW|VIRTUAL|TRIGGER)\b", re.IGNORECASE)
+_TRIGGER = re.compile(r"\bTRIGGER\b", re.IGNORECASE)
+_IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
+
+
+class Changes:
+    """The statements of the present test that are no reads."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()
+        #: Those that failed as a whole; a conflict clause may have kept what they removed.
+        self._failed: set[str] = set()
+        #: Whether there were no more than are kept.
+        self.complete = True
+        self._known: dict[str, Facts | None] = {}
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.texts.clear()
+        self._failed.clear()
+        self._known.clear()
+        self.complete = True
+
+    def note(self, sql: str) -> None:
+        """Note a statement, or a script, that succeeded at least in part."""
+        if len(self.texts) < LIMIT:
+            self.texts.add(sql)
+        elif sql not in self.texts:
+            self.complete = False
+
+    def note_failed(self, sql: str) -> None:
+        """Note a statement that failed."""
+        if len(self._failed) < LIMIT:
+            self._failed.add(sql)
+
+    def removed(self, asks: Sequence[Ask]) -> frozenset[str] | None:
+        """Return the tables that rows may have been removed from; None where it can't be told.
+
+        A trigger or foreign key that finds no row removes nothing; whoever writes DELETE means it.
+        """
+        if not self.complete:
+            return None
+        gone: set[str] = set()
+        swept: set[str] = set()
+        filled: set[str] = set()
+        for text in list(self.texts):
+            for sql, facts in self._facts_of(text, asks):
+                if facts is None:
+                    return None
+                gone |= facts.removes
+                swept |= facts.sweeps
+                filled |= facts.fills
+                if facts.creates and not _IF_NOT_EXISTS.search(sql):
+                    gone |= facts.creates
+        for text in list(self._failed):
+            for _, facts in self._facts_of(text, asks):
+                gone |= facts.removes if facts is not None else frozenset()
+                swept |= facts.sweeps if facts is not None else frozenset()
+        return frozenset(gone | swept & filled)
+
+    def written(self) -> frozenset[str]:
+        """Return the tables that the texts name as what they change, their definitions too."""
+        return frozenset[str]().union(*map(written_by, list(self.texts)))
+
+    def rows_written(self, asks: Sequence[Ask]) -> frozenset[str]:
+        """Return the tables whose rows were changed: those named, and with `asks` by triggers."""
+        names = set[str]()
+        for text in list(self.texts):
+            for statement in sqlscript.split(text):
+                if word_of(statement.sql) is Word.WRITE:
+                    names |= written_by(statement.sql)
+            for _, facts in self._facts_of(text, asks) if asks else ():
+                names |= facts.writes if facts is not None else frozenset()
+        return frozenset(names)
+
+    def _facts_of(self, text: str, asks: Sequence[Ask]) -> Iterator[tuple[str, Facts | None]]:
+        for statement in sqlscript.split(text):
+            sql = statement.sql
+            if sql not in self._known:
+                self._known[sql] = _facts(sql, asks)
+            yield sql, self._known[sql]
+
+
+def is_indirect(sql: str) -> bool:
+    """Tell whether a change of the schema lets statements touch tables that they don't name."""
+    return _INDIRECT.search(sql) is not None
+
+
+def _facts(sql: str, asks: Sequence[Ask]) -> Facts | None:
+    """Return what a statement does by all who can prepare it; the first is the baseline."""
+    match word_of(sql):
+        case Word.WRITE:
+            told = [facts for ask in asks if (facts := ask(sql)) is not None]
+            return united(told) if told else None
+        case Word.SCHEMA:
+            if _TRIGGER.search(sql):
+                return None  # which does what it does to later statements, and may be gone
+            # It has been executed, and can be prepared where it was not.
+            return asks[0](sql) or named(sql)
+        case _:
+            return NOTHING
