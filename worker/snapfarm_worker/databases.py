@@ -103,7 +103,8 @@ class Databases:
         if policy is not None:
             self._policies[ring.database] = policy
         if self._sensors is not None:
-            self._sensors.watch(ring, wide=self._is_wide(ring.database, None))
+            wide = self._is_wide(ring.database, None)
+            self._sensors.watch(ring, wide=wide, managed=managed)
 
     def hold(self, order: DatabaseOrder, snapshot: Snapshot) -> Ring:
         """Return a ring with a verified snapshot, as ordered. Raises WorkerError."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -39,11 +41,31 @@ class Residue(msgspec.Struct, frozen=True):
     schema: tuple[str, ...] = ()
 
 
+class _Objects:
+    """The schema of a ring: the definition of each object by type and name, in lower case."""
+
+    def __init__(self, sql: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.sql = sql
+        self.has_triggers = bool(self.of("trigger"))
+        #: Whether statements change tables that they don't name, by triggers or foreign keys.
+        self.acts = self.has_triggers or any(map(_ACTION.search, sql.values()))
+        virtual = {name.partition(" ")[2] for name, text in sql.items() if _VIRTUAL.match(text)}
+        #: Names by which statements read tables of other names.
+        self.indirect = self.of("view") | virtual
+
+    def of(self, kind: str) -> frozenset[str]:
+        """Return the names of the objects of a type."""
+        found = (name.partition(" ") for name in self.sql)
+        return frozenset(name for of_type, _, name in found if of_type == kind)
+
+
 class RingWatch:
     """One ring, as the sensors know it."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, *, managed: bool = False) -> None:
         self.ring = ring
+        #: Whether nothing that tests leave open is a leak.
+        self.managed = managed
         #: Whether the present test's policy leaves what tests commit to later ones.
         self.wide = False
         #: Whether reads of members in the ring are of interest.
@@ -70,7 +92,7 @@ class RingWatch:
         self._resets = ring.resets
         self._version: int | None = None
         self._schema: int | None = None
-        self._objects: dict[str, str] = {}
+        self._objects = _Objects()
         self._rows: dict[str, int] = {}
         #: Of each table that has changed since the baseline; None where it is too large.
         self._digests: dict[str, int | None] = {}
@@ -120,19 +142,13 @@ class RingWatch:
     @property
     def _acts(self) -> bool:
         """Whether statements change tables that they don't name, by triggers or foreign keys."""
-        return self.wide and (
-            self.indirect
-            or any(
-                name.startswith("trigger ") or _ACTION.search(sql)
-                for name, sql in self._objects.items()
-            )
-        )
+        return self.wide and (self.indirect or self._objects.acts)
 
     def concerns(self, sql: str, word: Word) -> bool:
         """Tell whether a statement may read what an earlier test emptied."""
         if self.indirect or self._names is None or self._names.search(sql) is not None:
             return True
-        return word is not Word.READ and any(name.startswith("trigger ") for name in self._objects)
+        return word is not Word.READ and self._objects.has_triggers
 
     def learn(self, sql: str) -> None:
         """Note that a statement reads nothing that was emptied."""
@@ -141,12 +157,7 @@ class RingWatch:
 
     def _look_for(self) -> re.Pattern[str] | None:
         """Return what finds the names of all through which what was emptied can be read."""
-        indirect = (
-            name.partition(" ")[2]
-            for name, sql in self._objects.items()
-            if name.startswith("view ") or _VIRTUAL.match(sql)
-        )
-        names = {*self.emptied, *indirect}
+        names = {*self.emptied, *self._objects.indirect}
         if any(_ESCAPED.search(name) for name in names):
             return None
         return re.compile("|".join(map(re.escape, sorted(names))), re.IGNORECASE)
@@ -218,7 +229,7 @@ class RingWatch:
         self._rows.clear()
         self._digests.clear()
         self._version = self._schema = None
-        self._objects = self.ring.ask_baseline(_objects) or {}
+        self._objects = _Objects(self.ring.ask_baseline(_objects) or {})
 
     # ------------------------------------------------------------ looking
 
@@ -230,8 +241,8 @@ class RingWatch:
         self._version = self.ring.ask(_data_version)
         self._schema = self.ring.schema_version()
 
-    def _listed(self) -> dict[str, str]:
-        return self.ring.ask(_objects) or {}
+    def _listed(self) -> _Objects:
+        return _Objects(self.ring.ask(_objects) or {})
 
     def _survey(self, test: str, *, everything: bool) -> Residue:
         """Look at all tables, or at those that the test wrote to; tell what is different."""
@@ -240,13 +251,13 @@ class RingWatch:
         changes: tuple[str, ...] = ()
         if schema != self._schema:
             self._objects = self._listed()
-            changes = tuple(_schema_changes(before, self._objects))
-            for name, sql in self._objects.items():
-                if before.get(name, sql) != sql:
+            changes = tuple(_schema_changes(before.sql, self._objects.sql))
+            for name, sql in self._objects.sql.items():
+                if before.sql.get(name, sql) != sql:
                     self.altered.setdefault(name.partition(" ")[2], test)
             everything = True
-        tables = {name.partition(" ")[2] for name in self._objects if name.startswith("table ")}
-        names = {name.partition(" ")[2] for name in self._objects}
+        tables = self._objects.of("table")
+        names = {name.partition(" ")[2] for name in self._objects.sql}
         for known in self.baseline.tables:
             name = known.name.lower()
             if name not in names:
@@ -372,7 +383,7 @@ def _objects(conn: sqlite3.Connection) -> dict[str, str]:
     return {str(name): str(sql) for name, sql in listed}
 
 
-def _schema_changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
+def _schema_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     changes = [f"new {name}" for name in now if name not in before]
     changes += [f"no more {name}" for name in before if name not in now]
     changes += [f"changed {name}" for name in now if before.get(name, now[name]) != now[name]]

@@ -50,7 +50,7 @@ class Notes:
         self.asked: dict[str, tuple[str, Spot]] = {}
         #: The last statement that succeeded.
         self.last = ""
-        #: The statements that changed rows in the open transaction, with the place of each.
+        #: The statements that changed rows in the open transaction, with the place of the first.
         self.unsaved: dict[str, Spot] = {}
         #: Those with RETURNING, with the rows that the connection had changed in all before.
         self.returning: dict[str, tuple[int, Spot]] = {}

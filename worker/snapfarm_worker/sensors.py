@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _MEMO_LIMIT = 1000
 #: Attributes of a module are found sooner than those of a class.
 _READ, _WRITE = Word.READ, Word.WRITE
+_BEGIN, _COMMIT, _ROLLBACK = Word.BEGIN, Word.COMMIT, Word.ROLLBACK
 #: At most so many connections are asked for their file when a test ends.
 _ASKED = 50
 
@@ -77,15 +78,16 @@ class Sensors:
     def in_wide_fixture(self, now: bool) -> None:
         self._offspring.in_wide_fixture = now
 
-    def watch(self, ring: Ring, *, wide: bool = False) -> None:
+    def watch(self, ring: Ring, *, wide: bool = False, managed: bool = False) -> None:
         """Begin to watch a ring, which has no member yet.
 
-        `wide` tells whether tests leave what they commit to later ones, as a rule.
+        `wide` tells whether tests leave what they commit to later ones, as a rule; `managed`, that
+        nothing which they leave open there is a leak.
         """
         if not self._watches:
             connections.watch_others(self._outside)
             self._offspring.open()
-        watch = self._watches[ring.database] = RingWatch(ring)
+        watch = self._watches[ring.database] = RingWatch(ring, managed=managed)
         watch.wide = wide and self.level is Level.FULL
         self._unverified.append(ring)
         ring.watcher = self
@@ -304,16 +306,21 @@ class Sensors:
             return
         self._transactions.follow(cursor, member, sql, word)
         # Each line here is paid for with each statement: a look is cheaper than a call.
-        if word is not _READ:
+        if word is _READ:
+            if watch.reading is not None:
+                watch.reading.add(sql)
+            usual = not watch.suspicious or sql in watch.known
+        elif word is _BEGIN or word is _COMMIT or word is _ROLLBACK:
+            usual = not member.fixture
+        else:
             if sql not in watch.changes.texts:
                 watch.changes.note(sql)
-        elif watch.reading is not None:
-            watch.reading.add(sql)
-        if notes.suspicious or notes.authorized or (word is not _READ and member.fixture):
-            usual = False
-        elif word is _READ or word is _WRITE:
-            usual = not watch.suspicious or sql in watch.known
-        else:
+            usual = (
+                word is _WRITE
+                and not member.fixture
+                and (not watch.suspicious or sql in watch.known)
+            )
+        if usual and (notes.suspicious or notes.authorized):
             usual = False
         if usual:
             if member.generation != watch.ring.generation:

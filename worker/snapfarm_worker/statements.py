@@ -54,14 +54,17 @@ _SORTS = {
     "ROLLBACK": Word.ROLLBACK,
 }
 
-#: How most texts begin: a look here is cheaper than a call of `word_of`.
+#: How most texts begin, in up to seven characters: a look here is cheaper than `word_of`.
 QUICK = {
-    f"{word}{blank}": sort
+    spelt[:7]: sort
     for first, sort in _SORTS.items()
-    for word in (first, first.lower())
-    for blank in " \n"
-    if len(word) == 6
-}
+    for written in (first, first.lower())
+    for spelt in (
+        # A whole word, or one that no other begins like.
+        (f"{written} ", f"{written}\n") if len(first) == 6 else (written,)
+    )
+    if len(first) >= 6
+} | {word: sort for word, sort in _SORTS.items() if word in ("BEGIN", "COMMIT", "END")}
 
 _words: dict[str, Word] = {}
 

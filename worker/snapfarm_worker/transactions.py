@@ -60,7 +60,7 @@ class Transactions:
         notes.last = sql
         if self.refused:
             self._got_over(sql)
-        if word is _READ:
+        if word is _READ and not (notes.watch is not None and notes.watch.managed):
             asked = notes.asked.get(sql)
             if asked is None:
                 if len(notes.asked) < _PLACES:
@@ -76,7 +76,7 @@ class Transactions:
                 if sql not in notes.unsaved and len(notes.unsaved) < _REMEMBERED:
                     _note_write(cursor, member, sql)
             elif word is Word.SCRIPT and changes_rows(sql):
-                notes.unsaved[sql] = spot(_ABOVE)
+                notes.unsaved[sql] = () if notes.unsaved else spot(_ABOVE)
         elif notes.begun is not None:
             self.ended(member, committed=word is not Word.ROLLBACK)
 
@@ -220,7 +220,8 @@ def unsaved(member: Member) -> dict[str, Spot]:
 
 def _note_write(cursor: sqlite3.Cursor, member: Member, sql: str) -> None:
     if rows_changed(cursor) > 0:
-        member.notes.unsaved[sql] = spot(_ABOVE)
+        unsaved = member.notes.unsaved
+        unsaved[sql] = () if unsaved else spot(_ABOVE)
         return
     returning = member.notes.returning
     if cursor.description is not None and sql not in returning and len(returning) < _REMEMBERED:
