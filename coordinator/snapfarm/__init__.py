@@ -7,8 +7,9 @@ What stands in `__all__` is the public interface, and is imported when it is fir
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from snapfarm.lazily import public
 
 if TYPE_CHECKING:
     from snapfarm.golden.handle import Golden
@@ -50,16 +51,4 @@ _HOMES = {
     "layer": "snapfarm.layering",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for: the pytest plugin needs none of them."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    """Name what can be asked for."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = public(__name__, _HOMES)

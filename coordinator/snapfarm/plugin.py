@@ -216,6 +216,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     ]
     farm_config = farm_config_of(config)
     if farm_config is None or farm_config.source is None:
+        stray = config.invocation_params.dir / "farm.toml"
+        if stray.parent != config.rootpath and stray.is_file():
+            lines.append(
+                f"snapfarm: {stray} is not read, as pytest's rootdir is {config.rootpath}: name it "
+                "with --farm-config (farm run: --config), or give its folder a pytest.ini"
+            )
         return lines
     source = farm_config.source
     if source.is_relative_to(config.rootpath):

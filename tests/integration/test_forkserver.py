@@ -232,7 +232,7 @@ def test_a_server_whose_coordinator_has_many_files_open() -> None:
             taken.append(os.dup(0))
         server = ForkServer([])
         try:
-            _ask(server)
+            _see_that_it_answers(server)
         finally:
             server.close()
     finally:
@@ -323,11 +323,11 @@ def test_a_server_ignores_the_terminal(server: ForkServer) -> None:
     pid = server._process.pid
     wait_for("its session", lambda: os.getpgid(pid) == pid)
     os.kill(pid, signal.SIGINT)
-    _ask(server)
+    _see_that_it_answers(server)
     assert _runs(pid)
 
 
-def _ask(server: ForkServer) -> None:
+def _see_that_it_answers(server: ForkServer) -> None:
     """See that a server answers: this process is no child of it."""
     with pytest.raises(ChildProcessError):
         server._ask(forkserver.Look(os.getpid()))

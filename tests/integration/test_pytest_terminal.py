@@ -259,3 +259,18 @@ def test_workers_of_xdist_in_addopts_are_for_runs_without_a_farm(
     assert (run.exit_code, run.counts) == (0, "2 passed")
     assert "snapfarm: -n of addopts is for pytest-xdist, and left out beside a farm" in run.stdout
     assert cast("dict[str, object]", run.report)["planned_workers"] == 2
+
+
+def test_a_configuration_that_is_not_the_root_directorys_is_named(tmp_path: Path) -> None:
+    runs = Runs(
+        tmp_path / "suite",
+        {
+            "pyproject.toml": "[tool.pytest.ini_options]\n",
+            "below/farm.toml": '[golden.default]\nscript = "CREATE TABLE t (x)"\n',
+            "below/test_it.py": "def test_it(): pass\n",
+        },
+    )
+    run = runs.run(cwd=runs.root / "below")
+    assert run.counts == "1 passed", run.text
+    stray = runs.root / "below" / "farm.toml"
+    assert f"snapfarm: {stray} is not read, as pytest's rootdir is {runs.root}: " in run.stdout

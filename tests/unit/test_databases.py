@@ -203,9 +203,12 @@ def test_an_explicit_transaction_that_ended_is_forgotten(databases: Databases, e
 
 
 def test_the_fixtures_connection_may_be_closed_by_the_test(databases: Databases) -> None:
-    conn = databases.open_fixture(add(databases, "default"))
+    ring = add(databases, "default")
+    conn = databases.open_fixture(ring)
     conn.close()
     databases.close_fixture(conn)
+    assert [member.closed for member in ring.members()] == [True]
+    assert ring.is_free()
 
 
 def test_what_a_framework_empties_is_told_of_tests_that_fail() -> None:

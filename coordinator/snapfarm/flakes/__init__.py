@@ -7,8 +7,9 @@ tests is `experiment` and `lab`, what keeps attempts is `history`. `docs/flakes.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from snapfarm.lazily import public
 
 if TYPE_CHECKING:
     from snapfarm.flakes.actions import Hunted, bisect, hunt
@@ -36,32 +37,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Attempt": "history",
-    "Cause": "verdict",
-    "Confidence": "verdict",
-    "Diagnosis": "diagnosis",
-    "History": "history",
-    "Hunted": "actions",
-    "Rate": "rates",
-    "Replayed": "replaying",
-    "Run": "history",
-    "Suite": "diagnosis",
-    "Verdict": "verdict",
-    "bisect": "actions",
-    "hunt": "actions",
-    "replay": "replaying",
+    "Attempt": ".history",
+    "Cause": ".verdict",
+    "Confidence": ".verdict",
+    "Diagnosis": ".diagnosis",
+    "History": ".history",
+    "Hunted": ".actions",
+    "Rate": ".rates",
+    "Replayed": ".replaying",
+    "Run": ".history",
+    "Suite": ".diagnosis",
+    "Verdict": ".verdict",
+    "bisect": ".actions",
+    "hunt": ".actions",
+    "replay": ".replaying",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for: a run needs few of them."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    """Name what can be asked for."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = public(__name__, _HOMES)
