@@ -266,7 +266,7 @@ class WorkerPool(Executor):
     @property
     def anomalies(self) -> tuple[Anomaly, ...]:
         """What the sensors have observed so far; at most 10 000, the report counts the rest."""
-        return tuple(self._manager.anomalies)
+        return tuple(self._manager.memory.anomalies)
 
     def statistics(self) -> PoolStatistics:
         """Return the pool's figures at this moment."""

@@ -31,11 +31,10 @@ from snapfarm.happenings import Died, Overran
 from snapfarm.hub import Hub
 from snapfarm.launch.folder import RunFolder
 from snapfarm.launch.launcher import OF_A_POOL, Launcher
-from snapfarm.pool.failures import failed_call
+from snapfarm.pool.memory import Memory
 from snapfarm.pool.outcomes import crash_of, outcomes_of
 from snapfarm.pool.statistics import Tally
 from snapfarm.pool.work import Batch, Chunk, Raised
-from snapfarm.report.model import ItemLine
 from snapfarm.store import SnapshotStore
 from snapfarm.timekeeper import Limits
 from snapfarm_worker import wire
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     import zmq
 
     from snapfarm.pool.settings import PoolSettings
-    from snapfarm_worker.anomaly import Anomaly
     from snapfarm_worker.snapshot import Snapshot
     from snapfarm_worker.wire import FromWorker
 
@@ -60,14 +58,6 @@ _LOW_WATER = 3
 _RESTARTS = 1 << 40
 #: Seconds between two pulses of a worker.
 _PULSE = 1.0
-#: So many anomalies are kept; later ones are only counted.
-_MOST_ANOMALIES = 10_000
-#: So many of what else is told are kept: odd things, failed calls, last words of workers.
-_MOST_NOTICES = 200
-_MOST_FAILURES = 1_000
-_MOST_WORDS = 20
-#: Characters of a dead worker's output that an error shows.
-_LAST_OUTPUT = 4000
 
 
 class PoolState(enum.StrEnum):
@@ -91,13 +81,7 @@ class PoolManager:
         self._codec = codec
         self._snapshots = snapshots
         self.tally = Tally(settings.threads)
-        self.anomalies: list[Anomaly] = []
-        #: Anomalies beyond those that are kept.
-        self.more_anomalies = 0
-        #: The last things that were odd.
-        self.notices: collections.deque[str] = collections.deque(maxlen=_MOST_NOTICES)
-        #: The first calls that failed or crashed.
-        self.failures: list[ItemLine] = []
+        self.memory = Memory()
         #: Told after each change of the tally, in the manager's thread.
         self.on_change: Callable[[], None] | None = None
         #: Told at the very end.
@@ -116,8 +100,6 @@ class PoolManager:
         #: Batches to add, and cancelled ones to take as done, once the dispatcher is free.
         self._to_add: list[Batch] = []
         self._to_skip: list[tuple[str, str]] = []
-        #: Why workers failed or died, in order, each text once.
-        self._words: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="farm-pool", daemon=True)
         self._ended = threading.Event()
         self._folder: RunFolder | None = None
@@ -376,7 +358,7 @@ class PoolManager:
                 if (batch := self._batches.pop(key, None)) is not None:
                     self._finished(worker, batch, message, payload)
             case wire.WorkerFailed(stage=stage, message=text):
-                self._hear(f"in its {stage}: {text.strip()}", worker)
+                self.memory.said(worker, f"in its {stage}: {text.strip()}")
             case _:
                 pass
 
@@ -391,13 +373,13 @@ class PoolManager:
         chunk = batch.chunk
         chunk.seconds += message.seconds
         self.tally.began(max(0.0, time.monotonic() - chunk.submitted - message.seconds))
-        self._keep(message.anomalies)
+        self.memory.observed(message.anomalies)
         views = [frame.buffer for frame in payload]
         outcomes, failed = outcomes_of(
             batch, message, views, self._codec, late, self._settings.task_timeout
         )
         if failed:
-            self._note_failures(batch, outcomes, worker, message.seconds)
+            self.memory.failed(batch, outcomes, worker, message.seconds)
         self.tally.count("failed", failed)
         self.tally.count("done", len(outcomes) - failed)
         if batch.indexes is None:
@@ -438,7 +420,7 @@ class PoolManager:
                 continue
             self.tally.count("crashed")
             crash = Raised(crash_of(batch, index, died, self._settings.task_timeout))
-            self._note_failures(Batch(key, chunk, [index]), [crash], died.worker, seconds)
+            self.memory.failed(Batch(key, chunk, [index]), [crash], died.worker, seconds)
             chunk.close(index, crash)
         if again:
             indexes = [batch.index(position) for position in blamed]
@@ -452,29 +434,12 @@ class PoolManager:
             self._hub.wake()
         self._changed()
 
-    def _note_failures(
-        self, batch: Batch, outcomes: Sequence[object], worker: str, seconds: float
-    ) -> None:
-        """Keep which calls failed, for the report."""
-        for position, outcome in enumerate(outcomes):
-            if isinstance(outcome, Raised) and len(self.failures) < _MOST_FAILURES:
-                name = batch.chunk.name(batch.index(position))
-                self.failures.append(failed_call(name, outcome.error, worker, seconds / len(batch)))
-
-    def _hear(self, words: str, worker: str) -> None:
-        """Keep why a worker failed or died, for whoever is told that the pool is broken."""
-        self._words.setdefault(words, worker)
-        while len(self._words) > _MOST_WORDS:
-            del self._words[next(iter(self._words))]
-
     def down(self, worker: str, died: Died, *, orderly: bool) -> None:
         """Keep how a worker ended."""
         death = "" if orderly else died.cause
         self.tally.gone(worker, death)
-        if not orderly and not any(worker == name for name in self._words.values()):
-            words = died.printed.strip()[-_LAST_OUTPUT:]
-            doing = died.record.phase.name.lower()
-            self._hear(f"{died.cause} ({doing}){': ' + words if words else ''}", worker)
+        if not orderly:
+            self.memory.died(worker, died)
 
     def not_started(self, worker: str, error: LaunchError) -> None:
         """Keep why there is no such worker."""
@@ -491,8 +456,7 @@ class PoolManager:
 
     def noticed(self, worker: str, what: str) -> None:
         """Keep what is odd for the report, and log it."""
-        self.notices.append(f"{worker}: {what}")
-        _log.warning("%s: %s", worker, what)
+        self.memory.noticed(worker, what)
 
     def differ(self, difference: CollectionsDiffer) -> None:
         """Nothing is collected in a pool."""
@@ -501,11 +465,5 @@ class PoolManager:
     def gave_up(self, reason: str, unrun: tuple[str, ...]) -> None:
         """Break the pool: nobody is left to run these batches."""
         del unrun
-        words = [f"{worker}: {text}" for text, worker in self._words.items()]
         with self._lock:
-            self._broken = "\n".join((reason, *(words or self.notices)))
-
-    def _keep(self, anomalies: Sequence[Anomaly]) -> None:
-        room = max(0, _MOST_ANOMALIES - len(self.anomalies))
-        self.anomalies += anomalies[:room]
-        self.more_anomalies += len(anomalies[room:])
+            self._broken = self.memory.why_broken(reason)

@@ -78,12 +78,12 @@ def report_of(
             queue_median=picture.queue_median,
             queue_max=picture.queue_max,
         ),
-        items=list(manager.failures),
-        anomalies=list(manager.anomalies),
-        notices=list(manager.notices),
+        items=list(manager.memory.failures),
+        anomalies=list(manager.memory.anomalies),
+        notices=list(manager.memory.notices),
     )
-    if manager.more_anomalies:
-        model.notices.append(f"{manager.more_anomalies} more anomalies were not kept")
+    if manager.memory.more_anomalies:
+        model.notices.append(f"{manager.memory.more_anomalies} more anomalies were not kept")
     if manager.broken:
         model.notices.append(manager.broken)
     for golden in goldens:
