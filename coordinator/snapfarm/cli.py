@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import click
@@ -11,7 +12,7 @@ import click
 from snapfarm import __version__
 from snapfarm.arguments import PytestCommand, unprotected
 from snapfarm.errors import EXIT_INTERRUPTED, EXIT_USAGE
-from snapfarm.roles import CONFIGURED
+from snapfarm.words import CONFIGURED
 
 _RUN_EPILOG = """
 Everything else goes to pytest: -k, -m, -x, --lf, -q, -v, -s, --junitxml, paths and node ids, and
@@ -40,6 +41,14 @@ RUN_OPTIONS = {
     "anomalies": "--farm-anomalies",
 }
 
+
+#: Arguments with which pytest runs no test.
+_ONLY_LOOK = frozenset(
+    {
+        "--co", "--collect-only", "--fixtures", "--funcargs", "--fixtures-per-test", "--markers",
+        "--setup-plan", "--setup-only", "--cache-show", "-h", "--help", "-V", "--version",
+    }
+)  # fmt: skip
 
 #: Commands about flakes.
 _FLAKES = ("bisect", "history", "hunt", "replay")
@@ -139,9 +148,28 @@ def run(pytest_args: tuple[str, ...], **options: str | None) -> None:
 
     Without -n the configuration says how many workers; -n 0 runs plain pytest.
     """
-    import pytest
+    # Of these two the second takes longer: what workers are made from imports at the same time.
+    from snapfarm.launch import launcher
 
-    sys.exit(pytest.main(pytest_arguments(options, pytest_args)))
+    arguments = pytest_arguments(options, pytest_args)
+    if may_fork(options, arguments):
+        launcher.start_early(launcher.OF_PYTEST)
+    try:
+        import pytest
+
+        sys.exit(pytest.main(arguments))
+    finally:
+        launcher.discard_early()
+
+
+def may_fork(options: Mapping[str, str | None], arguments: Sequence[str]) -> bool:
+    """Tell whether a run will probably have workers that are copies of a fork server."""
+    method = options.get("start_method") or os.environ.get("FARM_START_METHOD") or "forkserver"
+    return (
+        method == "forkserver"
+        and options.get("workers") != "0"
+        and _ONLY_LOOK.isdisjoint(arguments)
+    )
 
 
 def pytest_arguments(options: dict[str, str | None], rest: tuple[str, ...]) -> list[str]:

@@ -18,6 +18,7 @@ from snapfarm.errors import UserError
 from snapfarm.live import CI_VARIABLES
 from snapfarm.recorder import PlainItems, RunRecorder
 from snapfarm.report import model, terminal
+from snapfarm.words import CONFIGURED
 from snapfarm_worker.fixtures import DatabasePlugin
 from snapfarm_worker.session import is_worker_session
 from snapfarm_worker.texts import readable
@@ -52,9 +53,6 @@ _ENDLESS = 1_000
 
 #: The plugin that makes a pytest process a laboratory of `snapfarm.flakes.experiment`.
 LABORATORY = "snapfarm.flakes.lab"
-
-#: The value of `--farm` that leaves the number of workers to the configuration.
-CONFIGURED = "configured"
 
 _local_key: pytest.StashKey[LocalDatabases] = pytest.StashKey()
 _launcher_key: pytest.StashKey[Launcher] = pytest.StashKey()

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -349,8 +349,11 @@ def test_a_package_from_elsewhere_means_another_server(
     class Server:
         surroundings = surroundings()
 
-        def __init__(self, modules: list[str]) -> None:
-            asked.append(modules)
+        def __init__(self, modules: Sequence[str]) -> None:
+            asked.append([*modules])
+
+        def also_import(self, modules: Sequence[str]) -> None:
+            asked[-1] += modules
 
     monkeypatch.setattr(launching, "ForkServer", Server)
     monkeypatch.setattr(launching, "LocalWorker", lambda *_: "copied")
@@ -365,3 +368,45 @@ def test_a_package_from_elsewhere_means_another_server(
     launcher.start(SPEC)
     launcher.start(SPEC)
     assert asked == [["ours", "uses_it", "os"], ["ours"]]
+
+
+def test_a_launcher_takes_the_server_that_was_started_early() -> None:
+    launching.start_early(OF_PYTEST)
+    launching.start_early(["for_nobody"])
+    early, unneeded = (server._process.pid for server in launching._early.values())
+    launcher = Launcher("forkserver", OF_PYTEST, [Preload("fractions")])
+    launcher.prepare()
+    assert launcher._server is not None
+    assert launcher._server._process.pid == early
+    wait_for("the end of the other one", lambda: not _runs(unneeded))
+    _see_that_it_answers(launcher._server)
+    launcher.close()
+    wait_for("the end", lambda: not _runs(early))
+
+
+def test_a_server_that_was_started_early_goes_where_workers_are_spawned() -> None:
+    launching.start_early(OF_PYTEST)
+    (early,) = (server._process.pid for server in launching._early.values())
+    Launcher("spawn", OF_PYTEST).prepare()
+    assert not launching._early
+    wait_for("the end", lambda: not _runs(early))
+
+
+USES_FRACTIONS = """
+import os, sys
+
+with open(os.environ["TRACE"], "a") as trace:
+    who = os.environ.get("PYTEST_XDIST_WORKER", "coordinator")
+    print(who, "fractions" in sys.modules, file=trace)
+
+import fractions
+"""
+
+
+def test_workers_have_what_plugins_import(tmp_path: Path) -> None:
+    files = {"uses_fractions.py": USES_FRACTIONS, "test_it.py": "def test_it(): pass"}
+    runs = Runs(tmp_path / "suite", files)
+    options = ("-puses_fractions", "--farm=1", "--farm-start-method=forkserver")
+    run = runs.run(*options, env={"PYTHONPATH": str(runs.root)})
+    assert run.counts == "1 passed", run.text
+    assert run.trace == ("coordinator False", "gw0 True")

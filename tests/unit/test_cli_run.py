@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from snapfarm.cli import pytest_arguments, run
+from snapfarm.cli import may_fork, pytest_arguments, run
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,27 @@ def test_arguments_of_pytest(given: list[str], passed_on: list[str]) -> None:
     context = run.make_context("run", list(given))
     rest = context.params.pop("pytest_args")
     assert pytest_arguments(context.params, rest) == ["-p", "snapfarm", *passed_on]
+
+
+@pytest.mark.parametrize(
+    ("given", "variable", "forks"),
+    [
+        (["-n2"], None, True),
+        ([], "", True),
+        (["--start-method=forkserver"], "spawn", True),
+        (["--start-method=spawn"], None, False),
+        ([], "fork", False),
+        (["-n", "0"], None, False),
+        (["-n2", "-q", "--collect-only"], None, False),
+        (["--help-me"], None, True),
+    ],
+)
+def test_whether_a_fork_server_is_started_early(
+    given: list[str], variable: str | None, forks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FARM_START_METHOD", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("FARM_START_METHOD", variable)
+    context = run.make_context("run", list(given))
+    rest = context.params.pop("pytest_args")
+    assert may_fork(context.params, pytest_arguments(context.params, rest)) is forks

@@ -1,6 +1,7 @@
 """The fork server: imports once what every worker imports, then each worker is a copy of it.
 
     order                     answer
+    Import                    none: nobody waits for it
     Fork                      the process id of a worker
     Look                      its exit code, and it is collected; None while it runs
 
@@ -33,6 +34,12 @@ _LOOK = 1.0
 _LENGTH = struct.Struct("!Q")
 
 
+class Import(msgspec.Struct, frozen=True):
+    """Import more, before the next worker is made."""
+
+    modules: tuple[str, ...]
+
+
 class Fork(msgspec.Struct, frozen=True):
     """Make a worker; `preparation` is that of a spawned process.
 
@@ -62,22 +69,33 @@ class Serving(msgspec.Struct, frozen=True):
         """Serve until the coordinator hangs up."""
         # Ctrl-C goes to all processes of a terminal: what it means, the coordinator decides.
         os.setsid()
-        for name in self.modules:
-            # What can't be imported is told by the worker that needs it.
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
-        # What is here stays: no copy has to look through it for garbage.
-        gc.collect()
-        gc.freeze()
+        _import(self.modules)
+        fresh = True
         # Who hangs up with an answer unread, or is killed then, has hung up all the same.
         with socket.socket(fileno=self.channel) as channel, contextlib.suppress(ConnectionError):
             while _readable(channel, self.coordinator) and (data := receive(channel)) is not None:
-                answer = _answer(cast("Order", pickle.loads(data)), channel)
-                send(channel, pickle.dumps(answer))
+                order = cast("Order", pickle.loads(data))
+                if isinstance(order, Import):
+                    _import(order.modules)
+                    fresh = True
+                    continue
+                if fresh:
+                    # What is here stays: no copy has to look through it for garbage.
+                    gc.collect()
+                    gc.freeze()
+                    fresh = False
+                send(channel, pickle.dumps(_answer(order, channel)))
         os._exit(0)
 
 
-Order: TypeAlias = Fork | Look
+Order: TypeAlias = Import | Fork | Look
+
+
+def _import(modules: tuple[str, ...]) -> None:
+    for name in modules:
+        # What can't be imported is told by the worker that needs it.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
 
 def send(channel: socket.socket, data: bytes) -> None:
@@ -111,7 +129,7 @@ def _readable(channel: socket.socket, coordinator: int) -> bool:
     return True
 
 
-def _answer(order: Order, channel: socket.socket) -> object:
+def _answer(order: Fork | Look, channel: socket.socket) -> object:
     match order:
         case Fork():
             try:

@@ -90,6 +90,12 @@ class ForkServer:
             raise TypeError(f"the fork server answered {pid!r}")
         return pid
 
+    def also_import(self, modules: Sequence[str]) -> None:
+        """Have more imported before the next worker is made; one that has ended does not."""
+        data = pickle.dumps(forkserver.Import(tuple(modules)))
+        with self._lock, contextlib.suppress(OSError):
+            forkserver.send(self._channel, data)
+
     def exit_code(self, pid: int) -> int | None:
         """Collect a worker that has ended; None while it runs.
 
@@ -128,6 +134,13 @@ class ForkServer:
             with contextlib.suppress(OSError):
                 self._process.kill()
             self._has_ended()
+
+    def discard(self) -> None:
+        """End a server that has made no worker, whatever it is doing."""
+        self._channel.close()
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._has_ended()
 
     def _has_ended(self) -> bool:
         """Collect the server, waiting a moment for its end; return whether it came."""

@@ -45,7 +45,8 @@ class Launcher:
         """Start the fork server now, if one will be needed. If it fails, the first worker tells."""
         if self._start_method == "forkserver" and can_fork_serve():
             with contextlib.suppress(LaunchError):
-                self._server = self._serve()
+                self._server = self._serve(take_early(self._modules))
+        discard_early()
 
     def start(self, spec: WorkerSpec) -> LocalWorker:
         """Start a worker. Raises LaunchError."""
@@ -70,8 +71,11 @@ class Launcher:
             # spawned.
             return LocalWorker(spec, "spawn")
 
-    def _serve(self) -> ForkServer:
-        return ForkServer([*self._modules, *(each.module for each in self._more)])
+    def _serve(self, server: ForkServer | None = None) -> ForkServer:
+        server = server or ForkServer(self._modules)
+        if self._more:
+            server.also_import([each.module for each in self._more])
+        return server
 
     def close(self) -> None:
         """End the server. Workers can't be asked how they ended any more."""
@@ -79,6 +83,28 @@ class Launcher:
         self._server, self._retired = None, []
         for server in servers:
             server.close()
+
+
+#: What was started before anybody knew whether it would be needed, by what it imports.
+_early: dict[tuple[str, ...], ForkServer] = {}
+
+
+def start_early(modules: Sequence[str]) -> None:
+    """Start a fork server for a launcher that will soon be there, while others import."""
+    if can_fork_serve():
+        with contextlib.suppress(LaunchError):
+            _early[tuple(modules)] = ForkServer(modules)
+
+
+def take_early(modules: Sequence[str]) -> ForkServer | None:
+    """Return the server that was started early for these modules, if any."""
+    return _early.pop(tuple(modules), None)
+
+
+def discard_early() -> None:
+    """End the servers that nobody has taken."""
+    while _early:
+        _early.popitem()[1].discard()
 
 
 def can_fork_serve() -> bool:
