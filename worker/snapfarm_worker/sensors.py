@@ -280,6 +280,13 @@ class Sensors:
         """Set our authorizer, which also asks the user's."""
         self._tables.authorize(conn, member)
 
+    @guarded
+    def begins(self, member: Member, sql: object) -> None:
+        """Note what is done in several steps: others may look in between, or none come last."""
+        watch = member.notes.watch
+        if watch is not None and isinstance(sql, str) and not self._offspring.is_child:
+            watch.changes.note(sql)
+
     def executed(
         self, cursor: sqlite3.Cursor, member: Member, sql: str, *, script: bool = False
     ) -> None:

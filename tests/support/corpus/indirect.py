@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Iterator
+from typing import Any
 
 from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.changes import LIMIT
@@ -129,6 +131,44 @@ def deletes_in_a_script_that_fails(stage: Stage) -> None:
         assert conn.execute(READ).fetchall() == []
 
 
+def deletes_until_its_rows_end(*rows: object) -> Program:
+    """Delete one by one, until where the rows come from fails."""
+
+    def program(stage: Stage) -> None:
+        def ids() -> Iterator[Any]:
+            yield from rows
+            raise LookupError
+
+        with opened(stage) as conn:
+            conn.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
+            with contextlib.suppress(LookupError, OverflowError):
+                conn.executemany("DELETE FROM orders WHERE id > ?", ids())
+            assert conn.execute(READ).fetchall() == []
+            conn.rollback()
+
+    return program
+
+
+def reads_between_two_deletes(stage: Stage) -> None:
+    """Read on another connection while the first one deletes one by one."""
+    with opened(stage) as conn, opened(stage, isolation_level=None) as deleting:
+        deleting.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
+
+        def ids() -> Iterator[tuple[int]]:
+            yield (0,)
+            assert conn.execute(READ).fetchall() == []
+            yield (1,)
+
+        deleting.executemany("DELETE FROM orders WHERE id > ?", ids())
+
+
+def reads_within_a_script(stage: Stage) -> None:
+    """Read in a function that a script calls after it has deleted."""
+    with opened(stage) as conn, opened(stage) as other:
+        other.create_function("orders_left", 0, lambda: len(conn.execute(READ).fetchall()))
+        other.executescript("DELETE FROM orders; SELECT orders_left();")
+
+
 def keeps_its_authorizer(stage: Stage) -> None:
     """Refuse something by an authorizer of one's own, before and after sensors have asked."""
 
@@ -181,6 +221,10 @@ CLEAN = [
         ),
         "anew": makes_the_table_anew,
         "script-that-fails": deletes_in_a_script_that_fails,
+        "rows-that-fail": deletes_until_its_rows_end((0,)),
+        "rows-that-do-not-fit": deletes_until_its_rows_end((0,), (1 << 70,)),
+        "between-two-deletes": reads_between_two_deletes,
+        "within-a-script": reads_within_a_script,
         "own-authorizer": keeps_its_authorizer,
     }.items()
 ]
