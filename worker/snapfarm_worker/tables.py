@@ -174,7 +174,10 @@ class Tables:
                 continue
             if not member.left and self._may_have_removed(watch, conn, table):
                 continue
-            polluter = "" if member.left else watch.emptied[table]
+            # Another thread may have reset the ring meanwhile: then nobody knows what was read.
+            polluter = "" if member.left else watch.emptied.get(table)
+            if polluter is None:
+                continue
             by = f"; {polluter} emptied it" if polluter else ""
             self._findings.add(
                 AnomalyKind.EMPTY_TABLE_READ,
