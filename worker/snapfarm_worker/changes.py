@@ -56,9 +56,11 @@ class Changes:
         if len(self._failed) < LIMIT:
             self._failed.add(sql)
 
-    def removed(self, asks: Sequence[Ask]) -> frozenset[str] | None:
+    def removed(self, asks: Sequence[Ask], *, only_here: bool = False) -> frozenset[str] | None:
         """Return the tables that rows may have been removed from; None where it can't be told.
 
+        With `only_here`, what nobody but the baseline can prepare can't be told: a trigger that
+        tests have made may have gone with its table.
         A trigger or foreign key that finds no row removes nothing; whoever writes DELETE means it.
         """
         if not self.complete:
@@ -67,7 +69,7 @@ class Changes:
         swept: set[str] = set()
         filled: set[str] = set()
         for text in list(self.texts):
-            for sql, facts in self._facts_of(text, asks):
+            for sql, facts in self._facts_of(text, asks, only_here=only_here):
                 if facts is None:
                     return None
                 gone |= facts.removes
@@ -76,7 +78,7 @@ class Changes:
                 if facts.creates and not _IF_NOT_EXISTS.search(sql):
                     gone |= facts.creates
         for text in list(self._failed):
-            for _, facts in self._facts_of(text, asks):
+            for _, facts in self._facts_of(text, asks, only_here=only_here):
                 gone |= facts.removes if facts is not None else frozenset()
                 swept |= facts.sweeps if facts is not None else frozenset()
         return frozenset(gone | swept & filled)
@@ -96,11 +98,13 @@ class Changes:
                 names |= facts.writes if facts is not None else frozenset()
         return frozenset(names)
 
-    def _facts_of(self, text: str, asks: Sequence[Ask]) -> Iterator[tuple[str, Facts | None]]:
+    def _facts_of(
+        self, text: str, asks: Sequence[Ask], *, only_here: bool = False
+    ) -> Iterator[tuple[str, Facts | None]]:
         for statement in sqlscript.split(text):
             sql = statement.sql
             if sql not in self._known:
-                self._known[sql] = _facts(sql, asks)
+                self._known[sql] = _facts(sql, asks, only_here=only_here)
             yield sql, self._known[sql]
 
 
@@ -109,12 +113,15 @@ def is_indirect(sql: str) -> bool:
     return _INDIRECT.search(sql) is not None
 
 
-def _facts(sql: str, asks: Sequence[Ask]) -> Facts | None:
+def _facts(sql: str, asks: Sequence[Ask], *, only_here: bool) -> Facts | None:
     """Return what a statement does by all who can prepare it; the first is the baseline."""
     match word_of(sql):
         case Word.WRITE:
-            told = [facts for ask in asks if (facts := ask(sql)) is not None]
-            return united(told) if told else None
+            told = [ask(sql) for ask in asks]
+            enough = told[1:] if only_here else told
+            if all(facts is None for facts in enough):
+                return None
+            return united(facts for facts in told if facts is not None)
         case Word.SCHEMA:
             if _TRIGGER.search(sql):
                 return None  # which does what it does to later statements, and may be gone

@@ -76,6 +76,8 @@ class RingWatch:
         self.reading: set[str] | None = None
         #: Whether tests have made views or triggers: statements then touch what they don't name.
         self.indirect = False
+        #: Counts the schemas that statements had to be understood by.
+        self.edition = 0
         #: Statements of the present test that read nothing which was emptied.
         self.known: set[str] = set()
         #: Finds names of what was emptied, and of views, in a text; None where it may miss some.
@@ -117,7 +119,7 @@ class RingWatch:
     def tables_written(self) -> frozenset[str]:
         """The tables that statements of the present test changed, by all that is known of them."""
         named = self.changes.written()
-        return named | self.changes.rows_written(self._asks) if self._acts else named
+        return named | self.changes.rows_written(self.asks) if self._acts else named
 
     @property
     def tables_read(self) -> frozenset[str]:
@@ -136,7 +138,8 @@ class RingWatch:
         return self.ring.ask(lambda conn: explained_by(conn, sql))
 
     @property
-    def _asks(self) -> tuple[Ask, Ask]:
+    def asks(self) -> tuple[Ask, Ask]:
+        """Who can tell what a statement does: the baseline, and the present database."""
         return self.explained_in_baseline, self._explained_here
 
     @property
@@ -278,7 +281,7 @@ class RingWatch:
         """Return the tables that the test wrote to; empty where these can't be told."""
         if not self.changes.complete:
             return frozenset()
-        return self.changes.rows_written(self._asks if self._acts else ())
+        return self.changes.rows_written(self.asks if self._acts else ())
 
     def _table_change(self, name: str, test: str, written: frozenset[str]) -> str | None:
         before = self._rows.get(name, self.baseline_rows(name))

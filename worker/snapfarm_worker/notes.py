@@ -35,8 +35,8 @@ class Notes:
     """The sensors' memory of one connection; none of it keeps the connection alive."""
 
     __slots__ = (
-        "asked", "authorized", "begun", "forked", "last", "memo", "recording", "removals",
-        "returning", "seen_by", "suspicious", "uncommitted", "unsaved", "watch",
+        "asked", "authorized", "begun", "edition", "forked", "last", "memo", "recording",
+        "removals", "returning", "seen_by", "suspicious", "uncommitted", "unsaved", "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -64,6 +64,8 @@ class Notes:
         self.recording = Recording()
         #: What is known of statements, by their text.
         self.memo: dict[str, Facts] = {}
+        #: Of which edition of the ring's schema that is known.
+        self.edition = 0
         #: What it removed since it left the ring.
         self.removals = Removals()
         #: It was reported to be used in a forked process.

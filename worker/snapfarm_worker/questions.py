@@ -80,7 +80,8 @@ def explained(conn: RingConnection, sql: str) -> Facts | None:
     """
     notes = conn.farm_member.notes
     # A text of its own once the database is another one: Python has kept what it had prepared.
-    asked = f"EXPLAIN {' ' if conn.farm_member.left else ''}{sql}"
+    edition = f"/* {notes.edition} */ " if notes.edition else ""
+    asked = f"EXPLAIN {' ' if conn.farm_member.left else ''}{edition}{sql}"
     aside, notes.recording = notes.recording, Recording()
     try:
         with _unseen(conn):
@@ -105,8 +106,10 @@ def explained_by(conn: sqlite3.Connection, sql: str) -> Facts | None:
         return sqlite3.SQLITE_OK
 
     conn.execute("PRAGMA foreign_keys = ON")
-    conn.set_authorizer(authorizer)
     try:
+        # EXPLAIN does not look whether the schema that a connection knows is still the present one.
+        conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+        conn.set_authorizer(authorizer)
         # A text that was never prepared here: for others, SQLite would tell nothing.
         prepared = _prepare(conn, f"EXPLAIN /* {next(_numbers)} */ {sql}")
     finally:

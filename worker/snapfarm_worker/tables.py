@@ -70,7 +70,10 @@ class Tables:
 
     def begin(self, watch: RingWatch) -> None:
         """A test begins."""
-        self._schema_versions[watch.ring.database] = watch.ring.schema_version()
+        version = watch.ring.schema_version()
+        if version is None or version != self._schema_versions.get(watch.ring.database):
+            watch.edition += 1
+        self._schema_versions[watch.ring.database] = version
         for member in watch.ring.members():
             member.notes.removals.clear()
             member.notes.asked.clear()
@@ -113,6 +116,7 @@ class Tables:
             self._note_uncommitted(watch, member, sql)
         elif word in (Word.SCHEMA, Word.SCRIPT) and is_indirect(sql):
             watch.indirect = True
+            watch.edition += 1
         if member.left:
             facts = self._facts(watch, conn, member, sql, word)
             notes.removals.take(facts, sql)
@@ -139,6 +143,7 @@ class Tables:
     ) -> Facts:
         """Return what a statement does, which SQLite tells when it prepares it only."""
         notes = member.notes
+        _forget_outdated(watch, member)
         if notes.recording.told:
             facts = notes.recording.facts(sql)
             notes.recording = Recording()
@@ -212,6 +217,7 @@ class Tables:
     def _other_facts(
         self, watch: RingWatch, conn: RingConnection, member: Member, sql: str
     ) -> Facts:
+        _forget_outdated(watch, member)
         known = member.notes.memo.get(sql)
         if known is None:
             known = member.notes.memo[sql] = _explained(watch, conn, sql, Word.SCRIPT)
@@ -221,8 +227,9 @@ class Tables:
         """Tell whether this test may have removed a table, or rows of it."""
         if not conn.farm_member.notes.authorized:
             self.authorize(conn, conn.farm_member)
+        _forget_outdated(watch, conn.farm_member)
         removed = watch.changes.removed(
-            (watch.explained_in_baseline, functools.partial(explained, conn))
+            (*watch.asks, functools.partial(explained, conn)), only_here=watch.indirect
         )
         return removed is None or table in removed
 
@@ -234,6 +241,7 @@ class Tables:
         if not member.left:
             if partly and is_indirect(sql):
                 watch.indirect = True
+                watch.edition += 1
             note = watch.changes.note if partly else watch.changes.note_failed
             if word_of(sql) is not Word.READ:
                 note(sql)
@@ -323,6 +331,13 @@ def report_vanished(
         sql=sql,
         table=table,
     )
+
+
+def _forget_outdated(watch: RingWatch, member: Member) -> None:
+    """Forget what statements did by a schema that is another one since."""
+    if member.notes.edition != watch.edition:
+        member.notes.edition = watch.edition
+        member.notes.memo.clear()
 
 
 def _explained(watch: RingWatch, conn: RingConnection, sql: str, word: Word) -> Facts:

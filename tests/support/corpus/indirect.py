@@ -186,6 +186,62 @@ def keeps_its_authorizer(stage: Stage) -> None:
         conn.rollback()
 
 
+def keeping(*statements: str) -> Program:
+    """Return a program that executes on a connection which is passed on from test to test."""
+
+    def program(stage: Stage) -> None:
+        if stage.kept is None:
+            stage.kept = sqlite3.connect(stage.uri, uri=True)
+            stage.cleanups.callback(stage.kept.close)
+        for statement in statements:
+            stage.kept.execute(statement, (1,) * statement.count("?")).fetchall()
+            # Nothing of interest, after which nobody listens on that connection any more.
+            stage.kept.execute("SELECT count(*) FROM customers").fetchone()
+        stage.kept.commit()
+
+    return program
+
+
+NEW_ORDER = "INSERT INTO orders(customer, total) VALUES (1, 1)"
+SETS_OFF = sql("CREATE TRIGGER sweeps AFTER INSERT ON empty BEGIN DELETE FROM orders; END")
+
+#: After tests that have changed the schema: the last program removes by what it is now.
+CHANGED: dict[str, tuple[Program, ...]] = {
+    "view-of-something-else": (
+        deletes,
+        keeping("SELECT * FROM totals"),
+        sql("DROP VIEW totals", "CREATE VIEW totals AS SELECT a FROM pairs"),
+        keeping("SELECT * FROM totals"),
+    ),
+    "trigger-of-an-earlier-test": (
+        deletes,
+        keeping("INSERT INTO empty VALUES (?)", READ),
+        SETS_OFF,
+        keeping(NEW_ORDER, "INSERT INTO empty VALUES (?)", READ),
+    ),
+    "trigger-that-goes-with-its-table": (
+        deletes,
+        SETS_OFF,
+        sql(NEW_ORDER, "INSERT INTO empty VALUES (1)", "DROP TABLE empty", READ),
+    ),
+    "new-foreign-key": (
+        sql(
+            "DROP VIEW totals",
+            "DROP TABLE orders",
+            "CREATE TABLE orders(id, customer REFERENCES people ON DELETE CASCADE, total)",
+            "CREATE TABLE people(id INTEGER PRIMARY KEY)",
+            "INSERT INTO people VALUES (1)",
+            NEW_ORDER,
+        ),
+        deletes,
+        # The one that reads does not enforce foreign keys itself.
+        lambda stage: (
+            sql("PRAGMA foreign_keys = ON", NEW_ORDER, "DELETE FROM people")(stage),
+            sql(READ)(stage),
+        ),
+    ),
+}
+
 FAULTS = [
     victim("view-of-its-own", reads_a_view_of_its_own, deletes),
     victim("view-of-an-earlier-test", sql("SELECT t FROM later"), makes_a_view),
@@ -208,23 +264,31 @@ FAULTS = [
     ),
 ]
 CLEAN = [
-    Case(f"{name}-after", (), program, (deletes,), ResetPolicy.MODULE)
-    for name, program in {
-        "many-texts": deletes_by_many_texts,
-        "trigger-that-goes": deletes_by_a_trigger_that_goes,
-        "own-function": deletes_by_what_others_lack("DELETE FROM orders WHERE any(id)"),
-        "own-attached": deletes_by_what_others_lack(
-            "DELETE FROM orders WHERE id NOT IN (SELECT id FROM own.ids)"
-        ),
-        "own-temporary": deletes_by_what_others_lack(
-            "INSERT INTO mine VALUES (1)", "DELETE FROM orders WHERE id IN (SELECT id FROM mine)"
-        ),
-        "anew": makes_the_table_anew,
-        "script-that-fails": deletes_in_a_script_that_fails,
-        "rows-that-fail": deletes_until_its_rows_end((0,)),
-        "rows-that-do-not-fit": deletes_until_its_rows_end((0,), (1 << 70,)),
-        "between-two-deletes": reads_between_two_deletes,
-        "within-a-script": reads_within_a_script,
-        "own-authorizer": keeps_its_authorizer,
-    }.items()
+    *(
+        Case(f"{name}-after", (), program, (deletes,), ResetPolicy.MODULE)
+        for name, program in {
+            "many-texts": deletes_by_many_texts,
+            "trigger-that-goes": deletes_by_a_trigger_that_goes,
+            "own-function": deletes_by_what_others_lack("DELETE FROM orders WHERE any(id)"),
+            "own-attached": deletes_by_what_others_lack(
+                "DELETE FROM orders WHERE id NOT IN (SELECT id FROM own.ids)"
+            ),
+            "own-temporary": deletes_by_what_others_lack(
+                "INSERT INTO mine VALUES (1)",
+                "DELETE FROM orders WHERE id IN (SELECT id FROM mine)",
+            ),
+            "anew": makes_the_table_anew,
+            "script-that-fails": deletes_in_a_script_that_fails,
+            "rows-that-fail": deletes_until_its_rows_end((0,)),
+            "rows-that-do-not-fit": deletes_until_its_rows_end((0,), (1 << 70,)),
+            "between-two-deletes": reads_between_two_deletes,
+            "within-a-script": reads_within_a_script,
+            "own-authorizer": keeps_its_authorizer,
+        }.items()
+    ),
+    *(
+        Case(f"{name}-{ring}", (), programs[-1], programs[:-1], ResetPolicy.MODULE, ring)
+        for name, programs in CHANGED.items()
+        for ring in (RingKind.SHARED_CACHE, RingKind.MEMDB)
+    ),
 ]
