@@ -61,6 +61,7 @@ def test_the_sort_of_a_statement(sql: str, word: Word) -> None:
         ("DROP TABLE a", Facts(removes=frozenset("a"), writes=frozenset("a"))),
         ("drop view if exists main.A", Facts(removes=frozenset("a"), writes=frozenset("a"))),
         ('ALTER TABLE "x ""y" RENAME TO z', Facts(removes={'x "y'}, writes={'x "y'})),  # type: ignore[arg-type]  # equal to frozen ones
+        ('CREATE TABLE"main"."b"(c)', Facts(creates=frozenset("b"))),
         ("CREATE TABLE [b](c)", Facts(creates=frozenset("b"))),
         ("CREATE VIRTUAL TABLE IF NOT EXISTS b USING fts5(c)", Facts(creates=frozenset("b"))),
         ("DROP TABLE temp.a", Facts()),

@@ -11,7 +11,7 @@ What can't be told counts as a removal of everything: better no anomaly than a f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from snapfarm_worker import sqlscript
 from snapfarm_worker.statements import NOTHING, Facts, Word, named, united, word_of, written_by
@@ -87,14 +87,20 @@ class Changes:
         """Return the tables that the texts name as what they change, their definitions too."""
         return frozenset[str]().union(*map(written_by, list(self.texts)))
 
-    def rows_written(self, asks: Sequence[Ask]) -> frozenset[str]:
-        """Return the tables whose rows were changed: those named, and with `asks` by triggers."""
+    def rows_written(self, asks: Sequence[Ask], tables: Set[str], *, acts: bool) -> frozenset[str]:
+        """Return the tables whose rows were changed: those named and, where it `acts`, by triggers.
+
+        SQLite is also asked of texts that name none of the `tables`, or not as we understand them.
+        """
         names = set[str]()
         for text in list(self.texts):
+            unclear = acts
             for statement in sqlscript.split(text):
                 if word_of(statement.sql) is Word.WRITE:
-                    names |= written_by(statement.sql)
-            for _, facts in self._facts_of(text, asks) if asks else ():
+                    named_here = written_by(statement.sql)
+                    unclear = unclear or not named_here or not named_here <= tables
+                    names |= named_here
+            for _, facts in self._facts_of(text, asks) if unclear else ():
                 names |= facts.writes if facts is not None else frozenset()
         return frozenset(names)
 

@@ -119,7 +119,7 @@ class RingWatch:
     def tables_written(self) -> frozenset[str]:
         """The tables that statements of the present test changed, by all that is known of them."""
         named = self.changes.written()
-        return named | self.changes.rows_written(self.asks) if self._acts else named
+        return named | self._rows_written() if self._acts else named
 
     @property
     def tables_read(self) -> frozenset[str]:
@@ -281,7 +281,11 @@ class RingWatch:
         """Return the tables that the test wrote to; empty where these can't be told."""
         if not self.changes.complete:
             return frozenset()
-        return self.changes.rows_written(self.asks if self._acts else ())
+        return self._rows_written()
+
+    def _rows_written(self) -> frozenset[str]:
+        tables = self._objects.of("table")
+        return self.changes.rows_written(self.asks, tables, acts=self._acts)
 
     def _table_change(self, name: str, test: str, written: frozenset[str]) -> str | None:
         before = self._rows.get(name, self.baseline_rows(name))
