@@ -265,6 +265,7 @@ class RingWatch:
             name = known.name.lower()
             if name not in names:
                 self.gone.setdefault(name, test)
+                self.emptied.pop(name, None)  # whoever makes it anew has made it empty
             else:
                 self.gone.pop(name, None)
         written = self._written()

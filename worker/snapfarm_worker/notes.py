@@ -36,7 +36,8 @@ class Notes:
 
     __slots__ = (
         "asked", "authorized", "begun", "edition", "forked", "last", "memo", "recording",
-        "removals", "returning", "seen_by", "suspicious", "uncommitted", "unsaved", "watch",
+        "removals", "returning", "seen_by", "suspicious", "triggers", "uncommitted", "unsaved",
+        "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -44,6 +45,8 @@ class Notes:
         self.watch: RingWatch | None = None
         #: Its reads are of interest: it left the ring, or reads uncommitted.
         self.suspicious = False
+        #: It has temporary triggers, of which no other connection can tell what they do.
+        self.triggers = False
         #: The statement that began the open transaction, as far as one is known.
         self.begun: Begun | None = None
         #: The statements that read, each with the place where it was first executed.

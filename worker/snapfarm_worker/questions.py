@@ -73,6 +73,11 @@ def has_temp(conn: RingConnection, table: str) -> bool:
     return ask(conn, asked, table) != 0
 
 
+def has_temp_triggers(conn: RingConnection) -> bool:
+    """Tell whether a connection has triggers of its own, or may have some."""
+    return ask(conn, "SELECT count(*) FROM sqlite_temp_schema WHERE type = 'trigger'") != 0
+
+
 def explained(conn: RingConnection, sql: str) -> Facts | None:
     """Return what a statement does to tables, by preparing it again without running it.
 

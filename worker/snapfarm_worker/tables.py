@@ -26,6 +26,7 @@ from snapfarm_worker.members import Member, RingConnection
 from snapfarm_worker.questions import (
     explained,
     has_temp,
+    has_temp_triggers,
     is_empty,
     lacks_column,
     lacks_table,
@@ -117,12 +118,14 @@ class Tables:
         elif word in (Word.SCHEMA, Word.SCRIPT) and is_indirect(sql):
             watch.indirect = True
             watch.edition += 1
+            notes.triggers = has_temp_triggers(conn)
         if member.left:
             facts = self._facts(watch, conn, member, sql, word)
             notes.removals.take(facts, sql)
         elif notes.suspicious or (watch.suspicious and watch.concerns(sql, word)):
             facts = self._facts(watch, conn, member, sql, word)
-            if not (facts.reads or facts.unsure):
+            # A read of nothing may be one of a temporary table that only this connection has.
+            if not (facts.reads or facts.unsure or word is Word.READ):
                 watch.learn(sql)
         else:
             if watch.suspicious:
@@ -225,6 +228,8 @@ class Tables:
 
     def _may_have_removed(self, watch: RingWatch, conn: RingConnection, table: str) -> bool:
         """Tell whether this test may have removed a table, or rows of it."""
+        if any(each.notes.triggers for each in watch.ring.members() if each.ref() is not conn):
+            return True
         if not conn.farm_member.notes.authorized:
             self.authorize(conn, conn.farm_member)
         _forget_outdated(watch, conn.farm_member)

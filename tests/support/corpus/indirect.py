@@ -13,7 +13,7 @@ from typing import Any
 from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.changes import LIMIT
 from snapfarm_worker.ring import ResetPolicy, RingKind
-from support.corpus.empty_reads import deletes, sql, victim
+from support.corpus.empty_reads import deletes, drops, sql, victim
 from support.corpus.removals import READ
 from support.corpus.stage import Case, Program, Stage, opened
 
@@ -224,6 +224,19 @@ CHANGED: dict[str, tuple[Program, ...]] = {
         SETS_OFF,
         sql(NEW_ORDER, "INSERT INTO empty VALUES (1)", "DROP TABLE empty", READ),
     ),
+    "trigger-of-another-connection": (
+        deletes,
+        keeping("CREATE TEMP TRIGGER own AFTER INSERT ON empty BEGIN DELETE FROM orders; END"),
+        lambda stage: (
+            keeping(NEW_ORDER, "INSERT INTO empty VALUES (1)")(stage),
+            sql(READ)(stage),
+        ),
+    ),
+    "table-that-was-gone": (
+        deletes,
+        drops,
+        sql("CREATE TABLE IF NOT EXISTS orders(id, customer, total)", READ),
+    ),
     "new-foreign-key": (
         sql(
             "DROP VIEW totals",
@@ -242,7 +255,17 @@ CHANGED: dict[str, tuple[Program, ...]] = {
     ),
 }
 
+
+def reads_what_another_has_hidden(stage: Stage) -> None:
+    """Read by a text that another connection has executed on a table of its own."""
+    with opened(stage) as conn, opened(stage) as other:
+        conn.execute("CREATE TEMP TABLE orders(id, customer, total)")
+        assert conn.execute(READ).fetchall() == []
+        assert other.execute(READ).fetchall() == []
+
+
 FAULTS = [
+    victim("hidden-from-another", reads_what_another_has_hidden, deletes),
     victim("view-of-its-own", reads_a_view_of_its_own, deletes),
     victim("view-of-an-earlier-test", sql("SELECT t FROM later"), makes_a_view),
     victim(
