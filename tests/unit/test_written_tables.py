@@ -103,6 +103,18 @@ def test_what_a_test_leaves_is_found_however_it_names_the_table(spelt: str) -> N
         assert (read.kind, read.polluter) == (AnomalyKind.EMPTY_TABLE_READ, "t.py::2")
 
 
+def test_what_a_virtual_table_is_made_of_is_no_change() -> None:
+    with contextlib.closing(sqlite3.Connection(":memory:", isolation_level=None)) as conn:
+        conn.execute("CREATE VIRTUAL TABLE notes USING fts5(text)")
+        conn.execute("INSERT INTO notes VALUES ('one')")
+        snapshot = take(conn, "default")
+    stage = Stage(ResetPolicy.NEVER, snapshot=snapshot)
+    with contextlib.closing(stage):
+        # A new table has all be looked at.
+        found = stage.run(sql("CREATE TABLE mine(x)"))
+        assert [each.kind for each in found] == [AnomalyKind.SCHEMA_CHANGE]
+
+
 def test_without_sensors_nothing_is_known() -> None:
     databases = Databases(policy=ResetPolicy.TEST, sensors=False)
     with contextlib.closing(databases):

@@ -291,6 +291,9 @@ class RingWatch:
 
     def _table_change(self, name: str, test: str, written: frozenset[str]) -> str | None:
         before = self._rows.get(name, self.baseline_rows(name))
+        if name not in self._rows and name not in self._manifest_rows():
+            # Those in which a virtual table keeps its rows are in no manifest.
+            before = self.ring.ask_baseline(lambda conn: _count(conn, name)) or 0
         now = self._note_rows(name, test)
         if now is None:
             return None
