@@ -23,6 +23,9 @@ Ask = Callable[[str], Facts | None]
 LIMIT = 1000
 _INDIRECT = re.compile(r"\b(?:VIEW|VIRTUAL|TRIGGER)\b", re.IGNORECASE)
 _TRIGGER = re.compile(r"\bTRIGGER\b", re.IGNORECASE)
+_NEW_SCHEMA = re.compile(
+    r"\b(?:CREATE|DROP|ALTER|VACUUM|ANALYZE|OPTIMIZE|SCHEMA_VERSION)\b", re.IGNORECASE
+)
 _IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 
 
@@ -94,6 +97,10 @@ class Changes:
                 gone |= facts.removes if facts is not None else frozenset()
                 swept |= facts.sweeps if facts is not None else frozenset()
         return frozenset(gone | swept & filled)
+
+    def touch_schema(self) -> bool:
+        """Tell whether a text may have changed the number of the schema."""
+        return any(_NEW_SCHEMA.search(text) for text in list(self.texts))
 
     def written(self) -> frozenset[str]:
         """Return the tables that the texts name as what they change, their definitions too."""

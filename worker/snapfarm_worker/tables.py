@@ -230,6 +230,8 @@ class Tables:
         """Tell whether this test may have removed a table, or rows of it."""
         if any(each.notes.triggers for each in watch.ring.members() if each.ref() is not conn):
             return True
+        if self._is_new_schema(watch) and not watch.changes.touch_schema():
+            return True  # by backup()
         if not conn.farm_member.notes.authorized:
             self.authorize(conn, conn.farm_member)
         _forget_outdated(watch, conn.farm_member)
@@ -314,8 +316,13 @@ class Tables:
             return True
         if conn.in_transaction:
             return False
+        return self._is_new_schema(watch) is False
+
+    def _is_new_schema(self, watch: RingWatch) -> bool | None:
+        """Tell whether the schema has changed since the test began; None where nobody knows."""
         before = self._schema_versions.get(watch.ring.database)
-        return before is not None and before == watch.ring.schema_version()
+        now = watch.ring.schema_version()
+        return None if before is None or now is None else before != now
 
     def _golden_columns(self, watch: RingWatch) -> dict[str, frozenset[str]]:
         top = watch.ring.layers.top

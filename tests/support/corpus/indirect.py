@@ -14,7 +14,7 @@ from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.changes import LIMIT
 from snapfarm_worker.ring import ResetPolicy, RingKind
 from support.corpus.empty_reads import deletes, drops, sql, victim
-from support.corpus.removals import READ
+from support.corpus.removals import READ, removes_by_backup
 from support.corpus.stage import Case, Program, Stage, opened
 
 ODD = '"odd ""name"" é"'
@@ -306,6 +306,7 @@ CLEAN = [
             "rows-that-do-not-fit": deletes_until_its_rows_end((0,), (1 << 70,)),
             "between-two-deletes": reads_between_two_deletes,
             "within-a-script": reads_within_a_script,
+            "backup": removes_by_backup,
             "own-authorizer": keeps_its_authorizer,
         }.items()
     ),
