@@ -14,7 +14,7 @@ from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 from snapfarm_worker.snapshot import take
 from snapfarm_worker.statements import read_by, written_by
 from support.corpus.empty_reads import sql
-from support.corpus.stage import Stage
+from support.corpus.stage import Stage, opened
 from support.sensor_rig import SHARING, SNAPSHOT, Rig
 
 
@@ -101,6 +101,20 @@ def test_what_a_test_leaves_is_found_however_it_names_the_table(spelt: str) -> N
         assert [line.endswith("1 -> 0 rows (-1)") for line in emptied.evidence].count(True) == 1
         (read,) = stage.run(sql(f"SELECT * FROM {spelt}"))
         assert (read.kind, read.polluter) == (AnomalyKind.EMPTY_TABLE_READ, "t.py::2")
+
+
+def test_what_a_cursor_of_the_programs_own_leaves_is_found_as_well() -> None:
+    def program(stage: Stage) -> None:
+        with opened(stage) as conn, opened(stage) as other:
+            sqlite3.Cursor(conn).execute("DELETE FROM pairs")
+            conn.commit()
+            sql("INSERT INTO empty VALUES (1)")(stage)
+            assert other.execute("SELECT 1").fetchone() == (1,)
+
+    stage = Stage(ResetPolicy.NEVER)
+    with contextlib.closing(stage):
+        (found,) = stage.run(program)
+        assert found.evidence == ("empty: 0 -> 1 rows (+1)", "pairs: 1 -> 0 rows (-1)")
 
 
 def test_what_a_virtual_table_is_made_of_is_no_change() -> None:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import msgspec
 
 from snapfarm_worker.changes import Ask, Changes
-from snapfarm_worker.questions import explained_by
+from snapfarm_worker.questions import changed_unseen, explained_by
 from snapfarm_worker.ring import Ring, RingKind
 from snapfarm_worker.snapshot import Manifest, quoted, schema_digest
 from snapfarm_worker.statements import Facts, Word, read_by
@@ -281,7 +281,7 @@ class RingWatch:
 
     def _written(self) -> frozenset[str]:
         """Return the tables that the test wrote to; empty where these can't be told."""
-        if not self.changes.complete:
+        if not self.changes.complete or any(map(changed_unseen, self.ring.members())):
             return frozenset()
         return self._rows_written()
 

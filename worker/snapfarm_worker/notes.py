@@ -35,14 +35,18 @@ class Notes:
     """The sensors' memory of one connection; none of it keeps the connection alive."""
 
     __slots__ = (
-        "asked", "authorized", "begun", "edition", "forked", "last", "memo", "recording",
+        "asked", "authorized", "before", "begun", "edition", "forked", "last", "memo", "recording",
         "removals", "returning", "seen_by", "suspicious", "triggers", "uncommitted", "unsaved",
-        "watch",
+        "watch", "wrote",
     )  # fmt: skip
 
     def __init__(self) -> None:
         #: What is known of its ring; None for a connection to no ring.
         self.watch: RingWatch | None = None
+        #: The rows that it had changed in all when the test began.
+        self.before = 0
+        #: Whether a statement of this test is known that may have changed rows.
+        self.wrote = False
         #: Its reads are of interest: it left the ring, or reads uncommitted.
         self.suspicious = False
         #: It has temporary triggers, of which no other connection can tell what they do.

@@ -24,6 +24,7 @@ from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.changes import is_indirect
 from snapfarm_worker.members import Member, RingConnection
 from snapfarm_worker.questions import (
+    changed_unseen,
     explained,
     has_temp,
     has_temp_triggers,
@@ -31,6 +32,7 @@ from snapfarm_worker.questions import (
     lacks_column,
     lacks_table,
     missing_name,
+    rows_changed_by,
 )
 from snapfarm_worker.ringkind import RingKind
 from snapfarm_worker.statements import (
@@ -78,6 +80,8 @@ class Tables:
         for member in watch.ring.members():
             member.notes.removals.clear()
             member.notes.asked.clear()
+            member.notes.wrote = False
+            member.notes.before = rows_changed_by(member)
             if member.notes.authorized and member.notes.recording.told:
                 member.notes.recording = Recording()
 
@@ -229,6 +233,8 @@ class Tables:
     def _may_have_removed(self, watch: RingWatch, conn: RingConnection, table: str) -> bool:
         """Tell whether this test may have removed a table, or rows of it."""
         if any(each.notes.triggers for each in watch.ring.members() if each.ref() is not conn):
+            return True
+        if any(map(changed_unseen, watch.ring.members())):
             return True
         if self._is_new_schema(watch) and not watch.changes.touch_schema():
             return True  # by backup()

@@ -169,6 +169,23 @@ def reads_within_a_script(stage: Stage) -> None:
         other.executescript("DELETE FROM orders; SELECT orders_left();")
 
 
+def deletes_by_a_cursor_of_its_own(*, then: bool) -> Program:
+    """Return a program that writes by a cursor of its own making, and reads by another one."""
+
+    def program(stage: Stage) -> None:
+        with opened(stage) as conn:
+            cursor = sqlite3.Cursor(conn)
+            cursor.execute(NEW_ORDER)
+            cursor.execute("DELETE FROM orders")
+            conn.commit()
+            if then:
+                assert conn.execute(READ).fetchall() == []
+        with opened(stage) as conn:
+            assert conn.execute(READ).fetchall() == []
+
+    return program
+
+
 def keeps_its_authorizer(stage: Stage) -> None:
     """Refuse something by an authorizer of one's own, before and after sensors have asked."""
 
@@ -307,6 +324,8 @@ CLEAN = [
             "between-two-deletes": reads_between_two_deletes,
             "within-a-script": reads_within_a_script,
             "backup": removes_by_backup,
+            "own-cursor": deletes_by_a_cursor_of_its_own(then=True),
+            "own-cursor-of-a-closed-connection": deletes_by_a_cursor_of_its_own(then=False),
             "own-authorizer": keeps_its_authorizer,
         }.items()
     ),
