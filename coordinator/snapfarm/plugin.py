@@ -108,6 +108,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
     A wrapper comes before all others, so that plugins which look for xdist here find it.
     """
+    # By plugins alone: what the coordinator imports from here on, no worker may need.
+    loaded = dict(sys.modules)
     from snapfarm import roles
 
     known, worker = early_config.known_args_namespace, roles.is_worker_session(early_config)
@@ -124,7 +126,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
             # pytest-cov and others decide here whether a run is distributed, by xdist's option.
             known.numprocesses = known.farm_workers
             if config is not None:
-                roles.prepare_launch(early_config, config.start_method)
+                roles.prepare_launch(early_config, config.start_method, loaded)
         if config is not None and config.golden:
             roles.prepare_local_databases(early_config, config)
     return (yield)

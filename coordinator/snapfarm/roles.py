@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -163,15 +164,28 @@ def _is_configured(root: Path) -> bool:
     return re.search(r"^\s*\[\s*tool\s*\.\s*[\"']?farm\b", text, re.MULTILINE) is not None
 
 
-def prepare_launch(config: pytest.Config, start_method: str) -> None:
-    """Have what workers are started from import while this process does."""
+def prepare_launch(
+    config: pytest.Config, start_method: str, loaded: Mapping[str, ModuleType]
+) -> None:
+    """Have what workers are started from import while this process does, plugins' modules too."""
     from snapfarm.launch.launcher import OF_PYTEST, Launcher
     from snapfarm.launch.preloading import preloads
 
-    more = preloads(dict(sys.modules))
+    more = preloads(loaded, django=_names_settings(config))
     launcher = config.stash[_launcher_key] = Launcher(start_method, OF_PYTEST, more)
     config.add_cleanup(launcher.close)
     launcher.prepare()
+
+
+def _names_settings(config: pytest.Config) -> bool:
+    """Tell whether pytest-django will load settings, and so Django, before any conftest."""
+    name = "DJANGO_SETTINGS_MODULE"
+    if getattr(config.known_args_namespace, "ds", None) or os.environ.get(name):
+        return True
+    try:
+        return bool(config.getini(name))
+    except (KeyError, ValueError):  # pytest-django is not there
+        return False
 
 
 def prepare_local_databases(config: pytest.Config, farm_config: FarmConfig) -> None:

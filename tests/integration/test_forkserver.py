@@ -333,6 +333,20 @@ def _see_that_it_answers(server: ForkServer) -> None:
         server._ask(forkserver.Look(os.getpid()))
 
 
+def test_a_project_may_use_names_of_what_only_the_coordinator_imports(tmp_path: Path) -> None:
+    # The coordinator asks `resource` for limits; `statistics` comes with a backend of Django.
+    module = "def answer():\n    return 42\n"
+    body = (
+        "import resource, statistics\n"
+        "def test_it():\n"
+        "    assert resource.answer() == statistics.answer() == 42\n"
+    )
+    files = {"resource.py": module, "statistics.py": module, "test_it.py": body}
+    suite = {f"tests/{name}": text for name, text in files.items()}
+    run = Runs(tmp_path / "suite", suite).run("--farm=1", "--farm-start-method=forkserver")
+    assert run.counts == "1 passed", run.text
+
+
 def _runs(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -38,8 +38,9 @@ def test_what_plugins_use_of_the_standard_library() -> None:
 
 def test_django_comes_with_pytest_django() -> None:
     plugin = made("pytest_django", "/site-packages/pytest_django/__init__.py")
-    (one,) = preloads({"pytest_django": plugin})
+    (one,) = preloads({"pytest_django": plugin}, django=True)
     assert one.module == "snapfarm_worker.forkserver_django"
+    assert preloads({"pytest_django": plugin}) == []
 
 
 def test_a_package_from_elsewhere_is_misplaced(
@@ -63,8 +64,9 @@ def test_nothing_of_django_that_is_imported_needs_settings() -> None:
         "print([name for name in preloaded._MODULES if name not in sys.modules])\n"
         "from django.conf import settings\n"
         "print(settings.configured)\n"
+        "print({'statistics', 'multiprocessing'} & set(sys.modules))\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    assert run.stdout.splitlines() == ["[]", "False"], run.stderr
+    assert run.stdout.splitlines() == ["[]", "False", "set()"], run.stderr

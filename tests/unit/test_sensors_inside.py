@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import functools
 import gc
+import operator
 import sqlite3
 import subprocess
 import sys
@@ -14,9 +17,11 @@ from sqlite3 import connect as sqlite_connect
 
 import pytest
 
-from snapfarm_worker import connections
+from snapfarm_worker import connections, sqlscript
 from snapfarm_worker.anomaly import Level
+from snapfarm_worker.changes import Changes
 from snapfarm_worker.databases import Databases
+from snapfarm_worker.inventory import RingWatch
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 from snapfarm_worker.statements import Facts, Removals, Word, named, read_uncommitted, word_of
 from snapfarm_worker.transactions import Transactions
@@ -57,6 +62,7 @@ def test_the_sort_of_a_statement(sql: str, word: Word) -> None:
         ("DROP TABLE a", Facts(removes=frozenset("a"), writes=frozenset("a"))),
         ("drop view if exists main.A", Facts(removes=frozenset("a"), writes=frozenset("a"))),
         ('ALTER TABLE "x ""y" RENAME TO z', Facts(removes={'x "y'}, writes={'x "y'})),  # type: ignore[arg-type]  # equal to frozen ones
+        ('CREATE TABLE"main"."b"(c)', Facts(creates=frozenset("b"))),
         ("CREATE TABLE [b](c)", Facts(creates=frozenset("b"))),
         ("CREATE VIRTUAL TABLE IF NOT EXISTS b USING fts5(c)", Facts(creates=frozenset("b"))),
         ("DROP TABLE temp.a", Facts()),
@@ -82,6 +88,23 @@ def test_sweeping_an_empty_table_removes_nothing() -> None:
     removals.clear()
     removals.take(sweeping, "")
     assert removals.tables == set()
+
+
+def test_what_was_removed_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    split = sqlscript.split
+    monkeypatch.setattr(sqlscript, "split", lambda text: asked.append(text) or split(text))  # type: ignore[func-returns-value]
+    changes = Changes()
+    changes.note("DROP TABLE a")
+    assert changes.removed([named]) == {"a"}
+    assert changes.removed([named]) == {"a"}
+    assert asked == ["DROP TABLE a"]
+    changes.note("DROP TABLE b")
+    assert changes.removed([named]) == {"a", "b"}
+    changes.clear()
+    changes.note("DROP TABLE c")
+    changes.note("DROP TABLE b")
+    assert changes.removed([named]) == {"b", "c"}
 
 
 def test_what_sets_read_uncommitted() -> None:
@@ -140,6 +163,48 @@ def test_a_sensor_for_statements_that_fails_is_off(monkeypatch: pytest.MonkeyPat
         assert conn.execute("SELECT count(*) FROM orders").fetchone() == (200,)
     assert rig.end() == ()
     rig.databases.close()
+
+
+def test_a_statement_that_no_python_code_has_called() -> None:
+    rig = Rig(RingKind.SHARED_CACHE)
+    done = threading.Event()
+    conn = rig.ring.connect(check_same_thread=False)
+    with contextlib.closing(conn):
+        steps = (functools.partial(conn.execute, "SELECT * FROM pairs"), done.set)
+        # A thread whose stack has no frame but those of what it calls.
+        _thread.start_new_thread(list, (map(operator.call, steps),))
+        assert done.wait(30)
+    assert switched_off(rig) == set()
+    rig.databases.close()
+
+
+def test_a_reset_while_another_thread_finds_a_table_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = RingWatch.explained_in_baseline
+
+    def resets_first(watch: RingWatch, sql: str) -> Facts | None:
+        watch.emptied.clear()
+        return asked(watch, sql)
+
+    rig = Rig(RingKind.SHARED_CACHE, ResetPolicy.NEVER)
+    with contextlib.closing(rig.ring.connect()) as conn:
+        # 1. A test empties a table.
+        conn.execute("DELETE FROM orders")
+        conn.commit()
+        rig.end()
+        # 2. A thread finds it empty, 3. which is over before it is known who has emptied it.
+        monkeypatch.setattr(RingWatch, "explained_in_baseline", resets_first)
+        conn.execute("INSERT INTO empty VALUES (1)")
+        assert conn.execute("SELECT * FROM orders").fetchall() == []
+        conn.rollback()
+    assert rig.kinds() == []
+    assert switched_off(rig) == set()
+    rig.databases.close()
+
+
+def switched_off(rig: Rig) -> set[str]:
+    sensors = rig.databases._sensors
+    assert sensors is not None
+    return sensors.switches.off
 
 
 def test_who_imported_connect_before_gets_it_back() -> None:

@@ -11,7 +11,7 @@ What can't be told counts as a removal of everything: better no anomaly than a f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from snapfarm_worker import sqlscript
 from snapfarm_worker.statements import NOTHING, Facts, Word, named, united, word_of, written_by
@@ -23,6 +23,9 @@ Ask = Callable[[str], Facts | None]
 LIMIT = 1000
 _INDIRECT = re.compile(r"\b(?:VIEW|VIRTUAL|TRIGGER)\b", re.IGNORECASE)
 _TRIGGER = re.compile(r"\bTRIGGER\b", re.IGNORECASE)
+_NEW_SCHEMA = re.compile(
+    r"\b(?:CREATE|DROP|ALTER|VACUUM|ANALYZE|OPTIMIZE|SCHEMA_VERSION)\b", re.IGNORECASE
+)
 _IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 
 
@@ -36,12 +39,17 @@ class Changes:
         #: Whether there were no more than are kept.
         self.complete = True
         self._known: dict[str, Facts | None] = {}
+        #: What was removed, and when that was found out.
+        self._told: tuple[tuple[int, int, int, bool], frozenset[str] | None] | None = None
+        #: Tells what is known of one test from what a thread still finds out of another one.
+        self._clears = 0
 
     def clear(self) -> None:
         """Begin anew."""
         self.texts.clear()
         self._failed.clear()
         self._known.clear()
+        self._clears += 1
         self.complete = True
 
     def note(self, sql: str) -> None:
@@ -56,18 +64,27 @@ class Changes:
         if len(self._failed) < LIMIT:
             self._failed.add(sql)
 
-    def removed(self, asks: Sequence[Ask]) -> frozenset[str] | None:
+    def removed(self, asks: Sequence[Ask], *, only_here: bool = False) -> frozenset[str] | None:
         """Return the tables that rows may have been removed from; None where it can't be told.
+
+        With `only_here`, what nobody but the baseline can prepare can't be told: a trigger that
+        tests have made may have gone with its table.
 
         A trigger or foreign key that finds no row removes nothing; whoever writes DELETE means it.
         """
-        if not self.complete:
-            return None
+        # Whoever reads again and again what is empty has not written in between, as a rule.
+        state = self._clears, len(self.texts), len(self._failed), only_here
+        told = self._told
+        if told is None or told[0] != state:
+            told = self._told = state, self._removed(asks, only_here=only_here)
+        return told[1] if self.complete else None
+
+    def _removed(self, asks: Sequence[Ask], *, only_here: bool) -> frozenset[str] | None:
         gone: set[str] = set()
         swept: set[str] = set()
         filled: set[str] = set()
         for text in list(self.texts):
-            for sql, facts in self._facts_of(text, asks):
+            for sql, facts in self._facts_of(text, asks, only_here=only_here):
                 if facts is None:
                     return None
                 gone |= facts.removes
@@ -76,31 +93,43 @@ class Changes:
                 if facts.creates and not _IF_NOT_EXISTS.search(sql):
                     gone |= facts.creates
         for text in list(self._failed):
-            for _, facts in self._facts_of(text, asks):
+            for _, facts in self._facts_of(text, asks, only_here=only_here):
                 gone |= facts.removes if facts is not None else frozenset()
                 swept |= facts.sweeps if facts is not None else frozenset()
         return frozenset(gone | swept & filled)
+
+    def touch_schema(self) -> bool:
+        """Tell whether a text may have changed the number of the schema."""
+        return any(_NEW_SCHEMA.search(text) for text in list(self.texts))
 
     def written(self) -> frozenset[str]:
         """Return the tables that the texts name as what they change, their definitions too."""
         return frozenset[str]().union(*map(written_by, list(self.texts)))
 
-    def rows_written(self, asks: Sequence[Ask]) -> frozenset[str]:
-        """Return the tables whose rows were changed: those named, and with `asks` by triggers."""
+    def rows_written(self, asks: Sequence[Ask], tables: Set[str], *, acts: bool) -> frozenset[str]:
+        """Return the tables whose rows were changed: those named and, where it `acts`, by triggers.
+
+        SQLite is also asked of texts that name none of the `tables`, or not as we understand them.
+        """
         names = set[str]()
         for text in list(self.texts):
+            unclear = acts
             for statement in sqlscript.split(text):
                 if word_of(statement.sql) is Word.WRITE:
-                    names |= written_by(statement.sql)
-            for _, facts in self._facts_of(text, asks) if asks else ():
+                    named_here = written_by(statement.sql)
+                    unclear = unclear or not named_here or not named_here <= tables
+                    names |= named_here
+            for _, facts in self._facts_of(text, asks) if unclear else ():
                 names |= facts.writes if facts is not None else frozenset()
         return frozenset(names)
 
-    def _facts_of(self, text: str, asks: Sequence[Ask]) -> Iterator[tuple[str, Facts | None]]:
+    def _facts_of(
+        self, text: str, asks: Sequence[Ask], *, only_here: bool = False
+    ) -> Iterator[tuple[str, Facts | None]]:
         for statement in sqlscript.split(text):
             sql = statement.sql
             if sql not in self._known:
-                self._known[sql] = _facts(sql, asks)
+                self._known[sql] = _facts(sql, asks, only_here=only_here)
             yield sql, self._known[sql]
 
 
@@ -109,12 +138,15 @@ def is_indirect(sql: str) -> bool:
     return _INDIRECT.search(sql) is not None
 
 
-def _facts(sql: str, asks: Sequence[Ask]) -> Facts | None:
+def _facts(sql: str, asks: Sequence[Ask], *, only_here: bool) -> Facts | None:
     """Return what a statement does by all who can prepare it; the first is the baseline."""
     match word_of(sql):
         case Word.WRITE:
-            told = [facts for ask in asks if (facts := ask(sql)) is not None]
-            return united(told) if told else None
+            told = [ask(sql) for ask in asks]
+            enough = told[1:] if only_here else told
+            if all(facts is None for facts in enough):
+                return None
+            return united(facts for facts in told if facts is not None)
         case Word.SCHEMA:
             if _TRIGGER.search(sql):
                 return None  # which does what it does to later statements, and may be gone

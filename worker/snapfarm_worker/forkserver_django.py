@@ -1,8 +1,8 @@
 """Imports what each Django project imports, for the fork server's copies to have it.
 
 Nothing here reads settings, of which the server knows none; what reads them when it is imported, as
-models do, is left to the copies. So are the applications of `django.contrib`, which a project may
-not have.
+models do, is left to the copies. So are the applications of `django.contrib` and the database's
+backend, which a project may not have: that of SQLite brings `statistics` and multiprocessing along.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ _MODULES = (
     "django.core.management.commands.flush",
     "django.core.management.commands.migrate",
     "django.core.serializers.json",
-    "django.db.backends.sqlite3.base",
     "django.db.models",
     "django.forms",
     "django.http",

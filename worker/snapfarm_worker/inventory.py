@@ -16,7 +16,7 @@ from types import MappingProxyType
 import msgspec
 
 from snapfarm_worker.changes import Ask, Changes
-from snapfarm_worker.questions import explained_by
+from snapfarm_worker.questions import changed_unseen, explained_by
 from snapfarm_worker.ring import Ring, RingKind
 from snapfarm_worker.snapshot import Manifest, quoted, schema_digest
 from snapfarm_worker.statements import Facts, Word, read_by
@@ -76,10 +76,12 @@ class RingWatch:
         self.reading: set[str] | None = None
         #: Whether tests have made views or triggers: statements then touch what they don't name.
         self.indirect = False
+        #: Counts the schemas that statements had to be understood by.
+        self.edition = 0
         #: Statements of the present test that read nothing which was emptied.
         self.known: set[str] = set()
-        #: Finds names of what was emptied, and of views, in a text; None where it may miss some.
-        self._names: re.Pattern[str] | None = None
+        #: Of what was emptied, and of views; None where texts may have them in another spelling.
+        self._names: tuple[str, ...] | None = None
         #: By table that had rows in the baseline and has none: the test that emptied it.
         self.emptied: dict[str, str] = {}
         #: By table or view of the baseline that is gone: the test that removed it.
@@ -117,7 +119,7 @@ class RingWatch:
     def tables_written(self) -> frozenset[str]:
         """The tables that statements of the present test changed, by all that is known of them."""
         named = self.changes.written()
-        return named | self.changes.rows_written(self._asks) if self._acts else named
+        return named | self._rows_written() if self._acts else named
 
     @property
     def tables_read(self) -> frozenset[str]:
@@ -136,7 +138,8 @@ class RingWatch:
         return self.ring.ask(lambda conn: explained_by(conn, sql))
 
     @property
-    def _asks(self) -> tuple[Ask, Ask]:
+    def asks(self) -> tuple[Ask, Ask]:
+        """Who can tell what a statement does: the baseline, and the present database."""
         return self.explained_in_baseline, self._explained_here
 
     @property
@@ -146,7 +149,10 @@ class RingWatch:
 
     def concerns(self, sql: str, word: Word) -> bool:
         """Tell whether a statement may read what an earlier test emptied."""
-        if self.indirect or self._names is None or self._names.search(sql) is not None:
+        if self.indirect or self._names is None:
+            return True
+        # Twenty times as fast as a regular expression of all names that looks for either case.
+        if any(map(sql.lower().__contains__, self._names)):
             return True
         return word is not Word.READ and self._objects.has_triggers
 
@@ -155,12 +161,10 @@ class RingWatch:
         if len(self.known) < _KNOWN:
             self.known.add(sql)
 
-    def _look_for(self) -> re.Pattern[str] | None:
-        """Return what finds the names of all through which what was emptied can be read."""
+    def _look_for(self) -> tuple[str, ...] | None:
+        """Return the names of all through which what was emptied can be read."""
         names = {*self.emptied, *self._objects.indirect}
-        if any(_ESCAPED.search(name) for name in names):
-            return None
-        return re.compile("|".join(map(re.escape, sorted(names))), re.IGNORECASE)
+        return None if any(_ESCAPED.search(name) for name in names) else tuple(names)
 
     # ------------------------------------------------------------ the course of tests
 
@@ -262,6 +266,7 @@ class RingWatch:
             name = known.name.lower()
             if name not in names:
                 self.gone.setdefault(name, test)
+                self.emptied.pop(name, None)  # whoever makes it anew has made it empty
             else:
                 self.gone.pop(name, None)
         written = self._written()
@@ -276,12 +281,19 @@ class RingWatch:
 
     def _written(self) -> frozenset[str]:
         """Return the tables that the test wrote to; empty where these can't be told."""
-        if not self.changes.complete:
+        if not self.changes.complete or any(map(changed_unseen, self.ring.members())):
             return frozenset()
-        return self.changes.rows_written(self._asks if self._acts else ())
+        return self._rows_written()
+
+    def _rows_written(self) -> frozenset[str]:
+        tables = self._objects.of("table")
+        return self.changes.rows_written(self.asks, tables, acts=self._acts)
 
     def _table_change(self, name: str, test: str, written: frozenset[str]) -> str | None:
         before = self._rows.get(name, self.baseline_rows(name))
+        if name not in self._rows and name not in self._manifest_rows():
+            # Those in which a virtual table keeps its rows are in no manifest.
+            before = self.ring.ask_baseline(lambda conn: _count(conn, name)) or 0
         now = self._note_rows(name, test)
         if now is None:
             return None

@@ -94,6 +94,8 @@ class RingCursor(sqlite3.Cursor):
             self._rows_before = 0
         self._revived()
         member = _member_of(self)
+        if member.alert and member.watcher is not None:
+            member.watcher.begins(member, sql)
         if member.patient:
             rows = patience.Rows(self, parameters)
             try:
@@ -122,6 +124,8 @@ class RingCursor(sqlite3.Cursor):
         """Execute a script, statement by statement where any of them may meet a lock."""
         self._revived()
         member = _member_of(self)
+        if member.alert and member.watcher is not None:
+            member.watcher.begins(member, sql_script)
         try:
             if member.patient and isinstance(sql_script, str) and "\0" not in sql_script:
                 patience.run_script(self, sql_script, functools.partial(_overcome, self))

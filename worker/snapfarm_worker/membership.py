@@ -30,6 +30,9 @@ class Watcher(Protocol):
     def dropped(self, member: Member) -> None:
         """A connection was freed that nobody had closed; called at any moment."""
 
+    def begins(self, member: Member, sql: object) -> None:
+        """A connection that is on alert is about to execute something in several steps."""
+
     def executed(
         self, cursor: sqlite3.Cursor, member: Member, sql: str, *, script: bool = False
     ) -> None:

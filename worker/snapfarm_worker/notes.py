@@ -35,15 +35,22 @@ class Notes:
     """The sensors' memory of one connection; none of it keeps the connection alive."""
 
     __slots__ = (
-        "asked", "authorized", "begun", "forked", "last", "memo", "recording", "removals",
-        "returning", "seen_by", "suspicious", "uncommitted", "unsaved", "watch",
+        "asked", "authorized", "before", "begun", "edition", "forked", "last", "memo", "recording",
+        "removals", "returning", "seen_by", "suspicious", "triggers", "uncommitted", "unsaved",
+        "watch", "wrote",
     )  # fmt: skip
 
     def __init__(self) -> None:
         #: What is known of its ring; None for a connection to no ring.
         self.watch: RingWatch | None = None
+        #: The rows that it had changed in all when the test began.
+        self.before = 0
+        #: Whether a statement of this test is known that may have changed rows.
+        self.wrote = False
         #: Its reads are of interest: it left the ring, or reads uncommitted.
         self.suspicious = False
+        #: It has temporary triggers, of which no other connection can tell what they do.
+        self.triggers = False
         #: The statement that began the open transaction, as far as one is known.
         self.begun: Begun | None = None
         #: The statements that read, each with the place where it was first executed.
@@ -64,6 +71,8 @@ class Notes:
         self.recording = Recording()
         #: What is known of statements, by their text.
         self.memo: dict[str, Facts] = {}
+        #: Of which edition of the ring's schema that is known.
+        self.edition = 0
         #: What it removed since it left the ring.
         self.removals = Removals()
         #: It was reported to be used in a forked process.

@@ -10,9 +10,9 @@ import contextlib
 import itertools
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from snapfarm_worker.members import RingConnection
+from snapfarm_worker.members import Member, RingConnection
 from snapfarm_worker.snapshot import quoted
 from snapfarm_worker.statements import Facts, Recording
 
@@ -21,6 +21,9 @@ _MISSING_COLUMN = re.compile(r"no such column: (?:.*\.)?(?P<column>.+)", re.DOTA
 _UNNAMED_COLUMN = re.compile(r"table (?P<table>.+) has no column named (?P<column>.+)", re.DOTALL)
 
 _numbers = itertools.count(1)
+_total_changes: Callable[[sqlite3.Connection], int] = (
+    sqlite3.Connection.total_changes.__get__  # below a user's class
+)
 
 
 def missing_name(message: str) -> tuple[str, str] | None:
@@ -73,6 +76,28 @@ def has_temp(conn: RingConnection, table: str) -> bool:
     return ask(conn, asked, table) != 0
 
 
+def has_temp_triggers(conn: RingConnection) -> bool:
+    """Tell whether a connection has triggers of its own, or may have some."""
+    return ask(conn, "SELECT count(*) FROM sqlite_temp_schema WHERE type = 'trigger'") != 0
+
+
+def rows_changed_by(member: Member) -> int:
+    """Return how many rows a connection has changed in all; 0 once it is closed."""
+    conn = member.ref()
+    try:
+        return 0 if conn is None else _total_changes(conn)
+    except sqlite3.ProgrammingError:
+        return 0
+
+
+def changed_unseen(member: Member) -> bool:
+    """Tell whether a connection has changed rows in this test by no statement that is known.
+
+    So do cursors that are none of ours, as those of `sqlite3.Cursor(conn)`.
+    """
+    return not member.notes.wrote and rows_changed_by(member) > member.notes.before
+
+
 def explained(conn: RingConnection, sql: str) -> Facts | None:
     """Return what a statement does to tables, by preparing it again without running it.
 
@@ -80,7 +105,8 @@ def explained(conn: RingConnection, sql: str) -> Facts | None:
     """
     notes = conn.farm_member.notes
     # A text of its own once the database is another one: Python has kept what it had prepared.
-    asked = f"EXPLAIN {' ' if conn.farm_member.left else ''}{sql}"
+    edition = f"/* {notes.edition} */ " if notes.edition else ""
+    asked = f"EXPLAIN {' ' if conn.farm_member.left else ''}{edition}{sql}"
     aside, notes.recording = notes.recording, Recording()
     try:
         with _unseen(conn):
@@ -105,8 +131,10 @@ def explained_by(conn: sqlite3.Connection, sql: str) -> Facts | None:
         return sqlite3.SQLITE_OK
 
     conn.execute("PRAGMA foreign_keys = ON")
-    conn.set_authorizer(authorizer)
     try:
+        # EXPLAIN does not look whether the schema that a connection knows is still the present one.
+        conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+        conn.set_authorizer(authorizer)
         # A text that was never prepared here: for others, SQLite would tell nothing.
         prepared = _prepare(conn, f"EXPLAIN /* {next(_numbers)} */ {sql}")
     finally:

@@ -29,7 +29,7 @@ from snapfarm_worker.inventory import RingWatch, differences
 from snapfarm_worker.members import Member, RingConnection, collect
 from snapfarm_worker.offspring import Offspring
 from snapfarm_worker.outsiders import Outside, Outsiders
-from snapfarm_worker.questions import left_unseen
+from snapfarm_worker.questions import changed_unseen, left_unseen
 from snapfarm_worker.ringkind import RingKind
 from snapfarm_worker.statements import QUICK, Recording, Word, word_of
 from snapfarm_worker.tables import Tables, report_vanished
@@ -280,6 +280,14 @@ class Sensors:
         """Set our authorizer, which also asks the user's."""
         self._tables.authorize(conn, member)
 
+    @guarded
+    def begins(self, member: Member, sql: object) -> None:
+        """Note what is done in several steps: others may look in between, or none come last."""
+        watch = member.notes.watch
+        if watch is not None and isinstance(sql, str) and not self._offspring.is_child:
+            watch.changes.note(sql)
+            member.notes.wrote = True
+
     def executed(
         self, cursor: sqlite3.Cursor, member: Member, sql: str, *, script: bool = False
     ) -> None:
@@ -315,6 +323,8 @@ class Sensors:
         else:
             if sql not in watch.changes.texts:
                 watch.changes.note(sql)
+            if word is not Word.OTHER:
+                notes.wrote = True
             usual = (
                 word is _WRITE
                 and not member.fixture
@@ -370,6 +380,8 @@ class Sensors:
         watch = member.notes.watch
         if self._offspring.is_child or watch is None:
             return
+        if changed_unseen(member):
+            watch.changes.complete = False
         if member in watch.ring.spared:
             # A fixture's of wider scope, which knows what it does.
             member.notes.unsaved.clear()

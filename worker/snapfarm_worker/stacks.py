@@ -79,7 +79,10 @@ def spot(skip: int = 0, unless: tuple[str, ...] = (), most: int = _MAX_OF_SPOT) 
     than `callers()`, since it stops where the project's code was called from outside, and computes
     no line. `skip` frames above the caller are surely not the project's; `most` are returned.
     """
-    frame: FrameType | None = _getframe(1 + skip)
+    try:
+        frame: FrameType | None = _getframe(1 + skip)
+    except ValueError:  # called from C, as by a thread without a `threading.Thread`
+        return ()
     there: Spot = ()
     deepest = _MAX_DEPTH
     while frame is not None and deepest:

@@ -129,9 +129,11 @@ def united(each: Iterable[Facts]) -> Facts:
 
 
 _NAME = r"""(?:"(?:[^"]|"")+"|\[[^\]]+\]|`[^`]+`|\w++)"""
+#: Between a keyword and a name; a quoted name needs nothing.
+_TO_NAME = r"""(?:\s+|(?=["\[`]))(?:(?:main|"main"|\[main\]|`main`)\s*\.\s*)?"""
 _SCHEMA_CHANGE = re.compile(
-    rf"\s*(DROP|ALTER|CREATE)\s+(?:VIRTUAL\s+)?(?:TABLE|VIEW)\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?"
-    rf"(?:main\s*\.\s*)?({_NAME})(?!\s*\.)",
+    rf"\s*(DROP|ALTER|CREATE)\s+(?:VIRTUAL\s+)?(?:TABLE|VIEW)(?:\s+IF\s+(?:NOT\s+)?EXISTS)?"
+    rf"{_TO_NAME}({_NAME})(?!\s*\.)",
     re.IGNORECASE,
 )
 
@@ -155,10 +157,10 @@ _CHANGED = re.compile(
     rf"(?<!\bON )\b(?:(?:INSERT|REPLACE)(?:\s+OR\s+\w+)?\s+INTO|"
     rf"UPDATE(?:\s+OR\s+\w+)?|DELETE\s+FROM|"
     rf"(?:CREATE|DROP|ALTER)\s+(?:VIRTUAL\s+)?TABLE(?:\s+IF\s+(?:NOT\s+)?EXISTS)?)"
-    rf"\s+(?:main\s*\.\s*)?({_NAME})",
+    rf"{_TO_NAME}({_NAME})",
     re.IGNORECASE,
 )
-_READ = re.compile(rf"\b(?:FROM|JOIN)\s+(?:main\s*\.\s*)?({_NAME})", re.IGNORECASE)
+_READ = re.compile(rf"\b(?:FROM|JOIN){_TO_NAME}({_NAME})", re.IGNORECASE)
 #: What stands there in an upsert or a trigger.
 _NO_TABLE = frozenset({"set", "of", "on"})
 

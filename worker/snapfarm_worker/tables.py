@@ -24,12 +24,15 @@ from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.changes import is_indirect
 from snapfarm_worker.members import Member, RingConnection
 from snapfarm_worker.questions import (
+    changed_unseen,
     explained,
     has_temp,
+    has_temp_triggers,
     is_empty,
     lacks_column,
     lacks_table,
     missing_name,
+    rows_changed_by,
 )
 from snapfarm_worker.ringkind import RingKind
 from snapfarm_worker.statements import (
@@ -70,10 +73,15 @@ class Tables:
 
     def begin(self, watch: RingWatch) -> None:
         """A test begins."""
-        self._schema_versions[watch.ring.database] = watch.ring.schema_version()
+        version = watch.ring.schema_version()
+        if version is None or version != self._schema_versions.get(watch.ring.database):
+            watch.edition += 1
+        self._schema_versions[watch.ring.database] = version
         for member in watch.ring.members():
             member.notes.removals.clear()
             member.notes.asked.clear()
+            member.notes.wrote = False
+            member.notes.before = rows_changed_by(member)
             if member.notes.authorized and member.notes.recording.told:
                 member.notes.recording = Recording()
 
@@ -113,12 +121,15 @@ class Tables:
             self._note_uncommitted(watch, member, sql)
         elif word in (Word.SCHEMA, Word.SCRIPT) and is_indirect(sql):
             watch.indirect = True
+            watch.edition += 1
+            notes.triggers = has_temp_triggers(conn)
         if member.left:
             facts = self._facts(watch, conn, member, sql, word)
             notes.removals.take(facts, sql)
         elif notes.suspicious or (watch.suspicious and watch.concerns(sql, word)):
             facts = self._facts(watch, conn, member, sql, word)
-            if not (facts.reads or facts.unsure):
+            # A read of nothing may be one of a temporary table that only this connection has.
+            if not (facts.reads or facts.unsure or word is Word.READ):
                 watch.learn(sql)
         else:
             if watch.suspicious:
@@ -139,6 +150,7 @@ class Tables:
     ) -> Facts:
         """Return what a statement does, which SQLite tells when it prepares it only."""
         notes = member.notes
+        _forget_outdated(watch, member)
         if notes.recording.told:
             facts = notes.recording.facts(sql)
             notes.recording = Recording()
@@ -174,7 +186,10 @@ class Tables:
                 continue
             if not member.left and self._may_have_removed(watch, conn, table):
                 continue
-            polluter = "" if member.left else watch.emptied[table]
+            # Another thread may have reset the ring meanwhile: then nobody knows what was read.
+            polluter = "" if member.left else watch.emptied.get(table)
+            if polluter is None:
+                continue
             by = f"; {polluter} emptied it" if polluter else ""
             self._findings.add(
                 AnomalyKind.EMPTY_TABLE_READ,
@@ -209,6 +224,7 @@ class Tables:
     def _other_facts(
         self, watch: RingWatch, conn: RingConnection, member: Member, sql: str
     ) -> Facts:
+        _forget_outdated(watch, member)
         known = member.notes.memo.get(sql)
         if known is None:
             known = member.notes.memo[sql] = _explained(watch, conn, sql, Word.SCRIPT)
@@ -216,10 +232,17 @@ class Tables:
 
     def _may_have_removed(self, watch: RingWatch, conn: RingConnection, table: str) -> bool:
         """Tell whether this test may have removed a table, or rows of it."""
+        if any(each.notes.triggers for each in watch.ring.members() if each.ref() is not conn):
+            return True
+        if any(map(changed_unseen, watch.ring.members())):
+            return True
+        if self._is_new_schema(watch) and not watch.changes.touch_schema():
+            return True  # by backup()
         if not conn.farm_member.notes.authorized:
             self.authorize(conn, conn.farm_member)
+        _forget_outdated(watch, conn.farm_member)
         removed = watch.changes.removed(
-            (watch.explained_in_baseline, functools.partial(explained, conn))
+            (*watch.asks, functools.partial(explained, conn)), only_here=watch.indirect
         )
         return removed is None or table in removed
 
@@ -231,6 +254,7 @@ class Tables:
         if not member.left:
             if partly and is_indirect(sql):
                 watch.indirect = True
+                watch.edition += 1
             note = watch.changes.note if partly else watch.changes.note_failed
             if word_of(sql) is not Word.READ:
                 note(sql)
@@ -298,8 +322,13 @@ class Tables:
             return True
         if conn.in_transaction:
             return False
+        return self._is_new_schema(watch) is False
+
+    def _is_new_schema(self, watch: RingWatch) -> bool | None:
+        """Tell whether the schema has changed since the test began; None where nobody knows."""
         before = self._schema_versions.get(watch.ring.database)
-        return before is not None and before == watch.ring.schema_version()
+        now = watch.ring.schema_version()
+        return None if before is None or now is None else before != now
 
     def _golden_columns(self, watch: RingWatch) -> dict[str, frozenset[str]]:
         top = watch.ring.layers.top
@@ -320,6 +349,13 @@ def report_vanished(
         sql=sql,
         table=table,
     )
+
+
+def _forget_outdated(watch: RingWatch, member: Member) -> None:
+    """Forget what statements did by a schema that is another one since."""
+    if member.notes.edition != watch.edition:
+        member.notes.edition = watch.edition
+        member.notes.memo.clear()
 
 
 def _explained(watch: RingWatch, conn: RingConnection, sql: str, word: Word) -> Facts:

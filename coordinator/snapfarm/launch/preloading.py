@@ -3,7 +3,8 @@
 Plugins of installed packages, and what `-p` names, are loaded by the coordinator before the server
 is started, and by each worker again, before any conftest. So their part of the standard library may
 as well be there when a worker begins, and of Django what pytest-django loads before any code of the
-project. The plugins are not: pytest rewrites the assertions in them while it imports them.
+project. The plugins are not: pytest rewrites the assertions in them while it imports them. Nor is
+what only the coordinator imports: a project may have a module of that name.
 """
 
 from __future__ import annotations
@@ -45,12 +46,16 @@ class Preload:
         return loaded is not None and getattr(loaded, "__file__", None) != self._expected
 
 
-def preloads(loaded: Mapping[str, ModuleType]) -> list[Preload]:
-    """Return what to import where these modules are loaded once the plugins are."""
+def preloads(loaded: Mapping[str, ModuleType], *, django: bool = False) -> list[Preload]:
+    """Return what to import where these modules are loaded once the plugins are.
+
+    `django` tells whether pytest-django will load Django: in other projects, a module of theirs may
+    have the name of one that Django would bring along.
+    """
     if any(name in loaded for name in _PATCHING):
         return []
     found = [Preload(name) for name, module in loaded.items() if _is_standard(name, module)]
-    if "pytest_django" in loaded:
+    if django and "pytest_django" in loaded:
         found.append(Preload("snapfarm_worker.forkserver_django", "django"))
     return found
 

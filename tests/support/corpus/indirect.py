@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Iterator
+from typing import Any
 
 from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.changes import LIMIT
 from snapfarm_worker.ring import ResetPolicy, RingKind
-from support.corpus.empty_reads import deletes, sql, victim
-from support.corpus.removals import READ
+from support.corpus.empty_reads import deletes, drops, sql, victim
+from support.corpus.removals import READ, removes_by_backup
 from support.corpus.stage import Case, Program, Stage, opened
 
 ODD = '"odd ""name"" é"'
@@ -129,6 +131,61 @@ def deletes_in_a_script_that_fails(stage: Stage) -> None:
         assert conn.execute(READ).fetchall() == []
 
 
+def deletes_until_its_rows_end(*rows: object) -> Program:
+    """Delete one by one, until where the rows come from fails."""
+
+    def program(stage: Stage) -> None:
+        def ids() -> Iterator[Any]:
+            yield from rows
+            raise LookupError
+
+        with opened(stage) as conn:
+            conn.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
+            with contextlib.suppress(LookupError, OverflowError):
+                conn.executemany("DELETE FROM orders WHERE id > ?", ids())
+            assert conn.execute(READ).fetchall() == []
+            conn.rollback()
+
+    return program
+
+
+def reads_between_two_deletes(stage: Stage) -> None:
+    """Read on another connection while the first one deletes one by one."""
+    with opened(stage) as conn, opened(stage, isolation_level=None) as deleting:
+        deleting.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
+
+        def ids() -> Iterator[tuple[int]]:
+            yield (0,)
+            assert conn.execute(READ).fetchall() == []
+            yield (1,)
+
+        deleting.executemany("DELETE FROM orders WHERE id > ?", ids())
+
+
+def reads_within_a_script(stage: Stage) -> None:
+    """Read in a function that a script calls after it has deleted."""
+    with opened(stage) as conn, opened(stage) as other:
+        other.create_function("orders_left", 0, lambda: len(conn.execute(READ).fetchall()))
+        other.executescript("DELETE FROM orders; SELECT orders_left();")
+
+
+def deletes_by_a_cursor_of_its_own(*, then: bool) -> Program:
+    """Return a program that writes by a cursor of its own making, and reads by another one."""
+
+    def program(stage: Stage) -> None:
+        with opened(stage) as conn:
+            cursor = sqlite3.Cursor(conn)
+            cursor.execute(NEW_ORDER)
+            cursor.execute("DELETE FROM orders")
+            conn.commit()
+            if then:
+                assert conn.execute(READ).fetchall() == []
+        with opened(stage) as conn:
+            assert conn.execute(READ).fetchall() == []
+
+    return program
+
+
 def keeps_its_authorizer(stage: Stage) -> None:
     """Refuse something by an authorizer of one's own, before and after sensors have asked."""
 
@@ -146,7 +203,86 @@ def keeps_its_authorizer(stage: Stage) -> None:
         conn.rollback()
 
 
+def keeping(*statements: str) -> Program:
+    """Return a program that executes on a connection which is passed on from test to test."""
+
+    def program(stage: Stage) -> None:
+        if stage.kept is None:
+            stage.kept = sqlite3.connect(stage.uri, uri=True)
+            stage.cleanups.callback(stage.kept.close)
+        for statement in statements:
+            stage.kept.execute(statement, (1,) * statement.count("?")).fetchall()
+            # Nothing of interest, after which nobody listens on that connection any more.
+            stage.kept.execute("SELECT count(*) FROM customers").fetchone()
+        stage.kept.commit()
+
+    return program
+
+
+NEW_ORDER = "INSERT INTO orders(customer, total) VALUES (1, 1)"
+SETS_OFF = sql("CREATE TRIGGER sweeps AFTER INSERT ON empty BEGIN DELETE FROM orders; END")
+
+#: After tests that have changed the schema: the last program removes by what it is now.
+CHANGED: dict[str, tuple[Program, ...]] = {
+    "view-of-something-else": (
+        deletes,
+        keeping("SELECT * FROM totals"),
+        sql("DROP VIEW totals", "CREATE VIEW totals AS SELECT a FROM pairs"),
+        keeping("SELECT * FROM totals"),
+    ),
+    "trigger-of-an-earlier-test": (
+        deletes,
+        keeping("INSERT INTO empty VALUES (?)", READ),
+        SETS_OFF,
+        keeping(NEW_ORDER, "INSERT INTO empty VALUES (?)", READ),
+    ),
+    "trigger-that-goes-with-its-table": (
+        deletes,
+        SETS_OFF,
+        sql(NEW_ORDER, "INSERT INTO empty VALUES (1)", "DROP TABLE empty", READ),
+    ),
+    "trigger-of-another-connection": (
+        deletes,
+        keeping("CREATE TEMP TRIGGER own AFTER INSERT ON empty BEGIN DELETE FROM orders; END"),
+        lambda stage: (
+            keeping(NEW_ORDER, "INSERT INTO empty VALUES (1)")(stage),
+            sql(READ)(stage),
+        ),
+    ),
+    "table-that-was-gone": (
+        deletes,
+        drops,
+        sql("CREATE TABLE IF NOT EXISTS orders(id, customer, total)", READ),
+    ),
+    "new-foreign-key": (
+        sql(
+            "DROP VIEW totals",
+            "DROP TABLE orders",
+            "CREATE TABLE orders(id, customer REFERENCES people ON DELETE CASCADE, total)",
+            "CREATE TABLE people(id INTEGER PRIMARY KEY)",
+            "INSERT INTO people VALUES (1)",
+            NEW_ORDER,
+        ),
+        deletes,
+        # The one that reads does not enforce foreign keys itself.
+        lambda stage: (
+            sql("PRAGMA foreign_keys = ON", NEW_ORDER, "DELETE FROM people")(stage),
+            sql(READ)(stage),
+        ),
+    ),
+}
+
+
+def reads_what_another_has_hidden(stage: Stage) -> None:
+    """Read by a text that another connection has executed on a table of its own."""
+    with opened(stage) as conn, opened(stage) as other:
+        conn.execute("CREATE TEMP TABLE orders(id, customer, total)")
+        assert conn.execute(READ).fetchall() == []
+        assert other.execute(READ).fetchall() == []
+
+
 FAULTS = [
+    victim("hidden-from-another", reads_what_another_has_hidden, deletes),
     victim("view-of-its-own", reads_a_view_of_its_own, deletes),
     victim("view-of-an-earlier-test", sql("SELECT t FROM later"), makes_a_view),
     victim(
@@ -168,19 +304,34 @@ FAULTS = [
     ),
 ]
 CLEAN = [
-    Case(f"{name}-after", (), program, (deletes,), ResetPolicy.MODULE)
-    for name, program in {
-        "many-texts": deletes_by_many_texts,
-        "trigger-that-goes": deletes_by_a_trigger_that_goes,
-        "own-function": deletes_by_what_others_lack("DELETE FROM orders WHERE any(id)"),
-        "own-attached": deletes_by_what_others_lack(
-            "DELETE FROM orders WHERE id NOT IN (SELECT id FROM own.ids)"
-        ),
-        "own-temporary": deletes_by_what_others_lack(
-            "INSERT INTO mine VALUES (1)", "DELETE FROM orders WHERE id IN (SELECT id FROM mine)"
-        ),
-        "anew": makes_the_table_anew,
-        "script-that-fails": deletes_in_a_script_that_fails,
-        "own-authorizer": keeps_its_authorizer,
-    }.items()
+    *(
+        Case(f"{name}-after", (), program, (deletes,), ResetPolicy.MODULE)
+        for name, program in {
+            "many-texts": deletes_by_many_texts,
+            "trigger-that-goes": deletes_by_a_trigger_that_goes,
+            "own-function": deletes_by_what_others_lack("DELETE FROM orders WHERE any(id)"),
+            "own-attached": deletes_by_what_others_lack(
+                "DELETE FROM orders WHERE id NOT IN (SELECT id FROM own.ids)"
+            ),
+            "own-temporary": deletes_by_what_others_lack(
+                "INSERT INTO mine VALUES (1)",
+                "DELETE FROM orders WHERE id IN (SELECT id FROM mine)",
+            ),
+            "anew": makes_the_table_anew,
+            "script-that-fails": deletes_in_a_script_that_fails,
+            "rows-that-fail": deletes_until_its_rows_end((0,)),
+            "rows-that-do-not-fit": deletes_until_its_rows_end((0,), (1 << 70,)),
+            "between-two-deletes": reads_between_two_deletes,
+            "within-a-script": reads_within_a_script,
+            "backup": removes_by_backup,
+            "own-cursor": deletes_by_a_cursor_of_its_own(then=True),
+            "own-cursor-of-a-closed-connection": deletes_by_a_cursor_of_its_own(then=False),
+            "own-authorizer": keeps_its_authorizer,
+        }.items()
+    ),
+    *(
+        Case(f"{name}-{ring}", (), programs[-1], programs[:-1], ResetPolicy.MODULE, ring)
+        for name, programs in CHANGED.items()
+        for ring in (RingKind.SHARED_CACHE, RingKind.MEMDB)
+    ),
 ]
