@@ -168,10 +168,11 @@ def prepare_launch(
     config: pytest.Config, start_method: str, loaded: Mapping[str, ModuleType]
 ) -> None:
     """Have what workers are started from import while this process does, plugins' modules too."""
-    from snapfarm.launch.launcher import OF_PYTEST, Launcher
+    from snapfarm.launch.launcher import OF_PYTEST, Launcher, was_imported_early
     from snapfarm.launch.preloading import preloads
 
-    more = preloads(loaded, django=_names_settings(config))
+    of_plugins = {name: each for name, each in loaded.items() if not was_imported_early(name)}
+    more = preloads(of_plugins, django=_names_settings(config))
     launcher = config.stash[_launcher_key] = Launcher(start_method, OF_PYTEST, more)
     config.add_cleanup(launcher.close)
     launcher.prepare()

@@ -333,7 +333,10 @@ def _see_that_it_answers(server: ForkServer) -> None:
         server._ask(forkserver.Look(os.getpid()))
 
 
-def test_a_project_may_use_names_of_what_only_the_coordinator_imports(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["farm", "command"])
+def test_a_project_may_use_names_of_what_only_the_coordinator_imports(
+    way: str, tmp_path: Path
+) -> None:
     # The coordinator asks `resource` for limits; `statistics` comes with a backend of Django.
     module = "def answer():\n    return 42\n"
     body = (
@@ -343,7 +346,8 @@ def test_a_project_may_use_names_of_what_only_the_coordinator_imports(tmp_path: 
     )
     files = {"resource.py": module, "statistics.py": module, "test_it.py": body}
     suite = {f"tests/{name}": text for name, text in files.items()}
-    run = Runs(tmp_path / "suite", suite).run("--farm=1", "--farm-start-method=forkserver")
+    options = {"farm": ("--farm=1", "--farm-start-method=forkserver"), "command": ()}
+    run = Runs(tmp_path / "suite", suite).run(*options[way], way=way)
     assert run.counts == "1 passed", run.text
 
 

@@ -87,6 +87,8 @@ class Launcher:
 
 #: What was started before anybody knew whether it would be needed, by what it imports.
 _early: dict[tuple[str, ...], ForkServer] = {}
+#: What this process had imported by then, for its own use.
+_imported_early: set[str] = set()
 
 
 def start_early(modules: Sequence[str]) -> None:
@@ -94,6 +96,12 @@ def start_early(modules: Sequence[str]) -> None:
     if can_fork_serve():
         with contextlib.suppress(LaunchError):
             _early[tuple(modules)] = ForkServer(modules)
+        _imported_early.update(sys.modules)
+
+
+def was_imported_early(name: str) -> bool:
+    """Tell whether a module was here before any plugin was."""
+    return name in _imported_early
 
 
 def take_early(modules: Sequence[str]) -> ForkServer | None:
