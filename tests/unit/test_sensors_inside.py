@@ -172,7 +172,7 @@ def test_a_statement_that_no_python_code_has_called() -> None:
     with contextlib.closing(conn):
         steps = (functools.partial(conn.execute, "SELECT * FROM pairs"), done.set)
         # A thread whose stack has no frame but those of what it calls.
-        each = map(operator.call, steps)  # type: ignore[arg-type]  # mypy wants one type of step
+        each = map(operator.call, steps)  # type: ignore[arg-type, var-annotated]  # mypy wants one type of step
         _thread.start_new_thread(list, (each,))
         assert done.wait(30)
     assert switched_off(rig) == set()
