@@ -81,6 +81,11 @@ def has_temp_triggers(conn: RingConnection) -> bool:
     return ask(conn, "SELECT count(*) FROM sqlite_temp_schema WHERE type = 'trigger'") != 0
 
 
+def enforces_keys(conn: RingConnection) -> bool:
+    """Tell whether a connection surely enforces foreign keys."""
+    return ask(conn, "PRAGMA foreign_keys") == 1
+
+
 def rows_changed_by(member: Member) -> int:
     """Return how many rows a connection has changed in all; 0 once it is closed."""
     conn = member.ref()

@@ -281,7 +281,15 @@ def reads_what_another_has_hidden(stage: Stage) -> None:
         assert other.execute(READ).fetchall() == []
 
 
+def reads_in_a_function(stage: Stage) -> None:
+    """Read in a function that a statement on the same connection calls."""
+    with opened(stage) as conn:
+        conn.create_function("orders_left", 0, lambda: len(conn.execute(READ).fetchall()))
+        assert conn.execute("SELECT orders_left() FROM customers LIMIT 1").fetchall() == [(0,)]
+
+
 FAULTS = [
+    victim("in-a-function", reads_in_a_function, deletes),
     victim("hidden-from-another", reads_what_another_has_hidden, deletes),
     victim("view-of-its-own", reads_a_view_of_its_own, deletes),
     victim("view-of-an-earlier-test", sql("SELECT t FROM later"), makes_a_view),
