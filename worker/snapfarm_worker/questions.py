@@ -40,6 +40,11 @@ def is_empty(conn: RingConnection, table: str) -> bool:
     return ask(conn, f"SELECT EXISTS (SELECT 1 FROM main.{quoted(table)})") == 0
 
 
+def is_bare(conn: RingConnection) -> bool:
+    """Tell whether a connection's database has no table, nor anything else."""
+    return ask(conn, "SELECT count(*) FROM main.sqlite_schema") == 0
+
+
 def lacks_table(conn: RingConnection, table: str) -> bool:
     """Tell whether a table or view surely does not exist on this connection."""
     asked = "SELECT count(*) FROM main.sqlite_schema WHERE lower(name) = lower(?)"

@@ -30,6 +30,7 @@ from snapfarm_worker.questions import (
     explained,
     has_temp,
     has_temp_triggers,
+    is_bare,
     is_empty,
     lacks_column,
     lacks_table,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from snapfarm_worker.guard import Switches
     from snapfarm_worker.inventory import RingWatch
     from snapfarm_worker.layers import Layer
+    from snapfarm_worker.ring import Ring
     from snapfarm_worker.transactions import Transactions
 
 _MEMO_LIMIT = 1000
@@ -300,7 +302,7 @@ class Tables:
             missing = table != ""
         if not missing or not self._is_foreign_change(watch, conn, member, table.lower()):
             return
-        if fate := ring.fate():
+        if fate := _fate(ring, conn):
             report_vanished(self._findings, ring.database, fate, sql=sql, table=table)
             return
         what = f"column {column!r} of table {table!r}" if column else f"table {table!r}"
@@ -329,7 +331,7 @@ class Tables:
             return False
         if table in watch.gone or table in watch.altered:
             return not self._may_have_removed(watch, conn, table)
-        if watch.ring.fate():
+        if _fate(watch.ring, conn):
             return True
         if conn.in_transaction:
             return False
@@ -360,6 +362,14 @@ def report_vanished(
         sql=sql,
         table=table,
     )
+
+
+def _fate(ring: Ring, conn: RingConnection) -> str:
+    """Tell what became of a ring's database; "" if all is well.
+
+    The sentinel is asked only where there is nothing: see `_may_have_removed`.
+    """
+    return ring.fate() if is_bare(conn) else ""
 
 
 def _forget_outdated(watch: RingWatch, member: Member) -> None:
