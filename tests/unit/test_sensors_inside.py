@@ -13,6 +13,7 @@ import sys
 import threading
 import types
 import weakref
+from collections.abc import Iterator
 from sqlite3 import connect as sqlite_connect
 
 import pytest
@@ -93,7 +94,12 @@ def test_sweeping_an_empty_table_removes_nothing() -> None:
 def test_what_was_removed_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     split = sqlscript.split
-    monkeypatch.setattr(sqlscript, "split", lambda text: asked.append(text) or split(text))  # type: ignore[func-returns-value]
+
+    def noting(text: str) -> Iterator[sqlscript.Statement]:
+        asked.append(text)
+        return split(text)
+
+    monkeypatch.setattr(sqlscript, "split", noting)
     changes = Changes()
     changes.note("DROP TABLE a")
     assert changes.removed([named]) == frozenset({"a"})

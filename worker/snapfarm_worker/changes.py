@@ -26,6 +26,7 @@ _TRIGGER = re.compile(r"\bTRIGGER\b", re.IGNORECASE)
 _NEW_SCHEMA = re.compile(
     r"\b(?:CREATE|DROP|ALTER|VACUUM|ANALYZE|OPTIMIZE|SCHEMA_VERSION)\b", re.IGNORECASE
 )
+_ACTION = re.compile(r"\bON\s+(?:DELETE|UPDATE)\s+(?:CASCADE|SET)\b", re.IGNORECASE)
 _IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 
 
@@ -136,6 +137,11 @@ class Changes:
 def is_indirect(sql: str) -> bool:
     """Tell whether a change of the schema lets statements touch tables that they don't name."""
     return _INDIRECT.search(sql) is not None
+
+
+def makes_reacting(sql: str) -> bool:
+    """Tell whether a definition has a foreign key that changes rows."""
+    return _ACTION.search(sql) is not None
 
 
 def _facts(sql: str, asks: Sequence[Ask], *, only_here: bool) -> Facts | None:

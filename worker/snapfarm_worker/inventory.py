@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from snapfarm_worker.changes import Ask, Changes
+from snapfarm_worker.changes import Ask, Changes, makes_reacting
 from snapfarm_worker.questions import changed_unseen, explained_by
 from snapfarm_worker.ring import Ring, RingKind
 from snapfarm_worker.snapshot import Manifest, quoted, schema_digest
@@ -28,7 +28,6 @@ _COUNTED = 32 << 20
 _MASK = (1 << 64) - 1
 #: Statements of a test that are known not to read what was emptied.
 _KNOWN = 1000
-_ACTION = re.compile(r"\bON\s+(?:DELETE|UPDATE)\s+(?:CASCADE|SET)\b", re.IGNORECASE)
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
 #: Names that can be written in more than one way.
 _ESCAPED = re.compile(r"[\"'`\]\[]")
@@ -48,7 +47,7 @@ class _Objects:
         self.sql = sql
         self.has_triggers = bool(self.of("trigger"))
         #: Whether statements change tables that they don't name, by triggers or foreign keys.
-        self.acts = self.has_triggers or any(map(_ACTION.search, sql.values()))
+        self.acts = self.has_triggers or any(map(makes_reacting, sql.values()))
         virtual = {name.partition(" ")[2] for name, text in sql.items() if _VIRTUAL.match(text)}
         #: Names by which statements read tables of other names.
         self.indirect = self.of("view") | virtual
@@ -76,6 +75,8 @@ class RingWatch:
         self.reading: set[str] | None = None
         #: Whether tests have made views or triggers: statements then touch what they don't name.
         self.indirect = False
+        #: Whether tests have made foreign keys that change rows, which not all connections enforce.
+        self.reacting = False
         #: Counts the schemas that statements had to be understood by.
         self.edition = 0
         #: Statements of the present test that read nothing which was emptied.
@@ -138,8 +139,8 @@ class RingWatch:
         return self.ring.ask(lambda conn: explained_by(conn, sql))
 
     @property
-    def asks(self) -> tuple[Ask, Ask]:
-        """Who can tell what a statement does: the baseline, and the present database."""
+    def _asks(self) -> tuple[Ask, Ask]:
+        """Who can tell what a statement did once the test is over."""
         return self.explained_in_baseline, self._explained_here
 
     @property
@@ -287,7 +288,7 @@ class RingWatch:
 
     def _rows_written(self) -> frozenset[str]:
         tables = self._objects.of("table")
-        return self.changes.rows_written(self.asks, tables, acts=self._acts)
+        return self.changes.rows_written(self._asks, tables, acts=self._acts)
 
     def _table_change(self, name: str, test: str, written: frozenset[str]) -> str | None:
         before = self._rows.get(name, self.baseline_rows(name))

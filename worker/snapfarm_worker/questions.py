@@ -40,6 +40,11 @@ def is_empty(conn: RingConnection, table: str) -> bool:
     return ask(conn, f"SELECT EXISTS (SELECT 1 FROM main.{quoted(table)})") == 0
 
 
+def is_bare(conn: RingConnection) -> bool:
+    """Tell whether a connection's database has no table, nor anything else."""
+    return ask(conn, "SELECT count(*) FROM main.sqlite_schema") == 0
+
+
 def lacks_table(conn: RingConnection, table: str) -> bool:
     """Tell whether a table or view surely does not exist on this connection."""
     asked = "SELECT count(*) FROM main.sqlite_schema WHERE lower(name) = lower(?)"
@@ -79,6 +84,11 @@ def has_temp(conn: RingConnection, table: str) -> bool:
 def has_temp_triggers(conn: RingConnection) -> bool:
     """Tell whether a connection has triggers of its own, or may have some."""
     return ask(conn, "SELECT count(*) FROM sqlite_temp_schema WHERE type = 'trigger'") != 0
+
+
+def enforces_keys(conn: RingConnection) -> bool:
+    """Tell whether a connection surely enforces foreign keys."""
+    return ask(conn, "PRAGMA foreign_keys") == 1
 
 
 def rows_changed_by(member: Member) -> int:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _MEMO_LIMIT = 1000
 #: Attributes of a module are found sooner than those of a class.
-_READ, _WRITE = Word.READ, Word.WRITE
+_READ, _WRITE, _OTHER = Word.READ, Word.WRITE, Word.OTHER
 _BEGIN, _COMMIT, _ROLLBACK = Word.BEGIN, Word.COMMIT, Word.ROLLBACK
 #: At most so many connections are asked for their file when a test ends.
 _ASKED = 50
@@ -323,7 +323,7 @@ class Sensors:
         else:
             if sql not in watch.changes.texts:
                 watch.changes.note(sql)
-            if word is not Word.OTHER:
+            if word is not _OTHER:
                 notes.wrote = True
             usual = (
                 word is _WRITE

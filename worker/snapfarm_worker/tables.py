@@ -21,13 +21,16 @@ import msgspec
 
 from snapfarm_worker import sqlscript
 from snapfarm_worker.anomaly import AnomalyKind, Severity
-from snapfarm_worker.changes import is_indirect
+from snapfarm_worker.changes import is_indirect, makes_reacting
 from snapfarm_worker.members import Member, RingConnection
 from snapfarm_worker.questions import (
+    ask,
     changed_unseen,
+    enforces_keys,
     explained,
     has_temp,
     has_temp_triggers,
+    is_bare,
     is_empty,
     lacks_column,
     lacks_table,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from snapfarm_worker.guard import Switches
     from snapfarm_worker.inventory import RingWatch
     from snapfarm_worker.layers import Layer
+    from snapfarm_worker.ring import Ring
     from snapfarm_worker.transactions import Transactions
 
 _MEMO_LIMIT = 1000
@@ -119,10 +123,12 @@ class Tables:
         notes = member.notes
         if word is Word.OTHER:
             self._note_uncommitted(watch, member, sql)
-        elif word in (Word.SCHEMA, Word.SCRIPT) and is_indirect(sql):
-            watch.indirect = True
-            watch.edition += 1
-            notes.triggers = has_temp_triggers(conn)
+        elif word in (Word.SCHEMA, Word.SCRIPT):
+            watch.reacting = watch.reacting or makes_reacting(sql)
+            if is_indirect(sql):
+                watch.indirect = True
+                watch.edition += 1
+                notes.triggers = has_temp_triggers(conn)
         if member.left:
             facts = self._facts(watch, conn, member, sql, word)
             notes.removals.take(facts, sql)
@@ -236,13 +242,18 @@ class Tables:
             return True
         if any(map(changed_unseen, watch.ring.members())):
             return True
-        if self._is_new_schema(watch) and not watch.changes.touch_schema():
+        if self._is_new_schema(watch, conn) and not watch.changes.touch_schema():
             return True  # by backup()
         if not conn.farm_member.notes.authorized:
             self.authorize(conn, conn.farm_member)
         _forget_outdated(watch, conn.farm_member)
+        # Not the sentinel: a function that a statement of this thread calls may be what reads, and
+        # SQLite then waits for itself on any other connection of a shared cache.
+        if watch.reacting and not enforces_keys(conn):
+            return True
         removed = watch.changes.removed(
-            (*watch.asks, functools.partial(explained, conn)), only_here=watch.indirect
+            (watch.explained_in_baseline, functools.partial(explained, conn)),
+            only_here=watch.indirect,
         )
         return removed is None or table in removed
 
@@ -255,6 +266,8 @@ class Tables:
             if partly and is_indirect(sql):
                 watch.indirect = True
                 watch.edition += 1
+            if partly and makes_reacting(sql):
+                watch.reacting = True
             note = watch.changes.note if partly else watch.changes.note_failed
             if word_of(sql) is not Word.READ:
                 note(sql)
@@ -289,7 +302,7 @@ class Tables:
             missing = table != ""
         if not missing or not self._is_foreign_change(watch, conn, member, table.lower()):
             return
-        if fate := ring.fate():
+        if fate := _fate(ring, conn):
             report_vanished(self._findings, ring.database, fate, sql=sql, table=table)
             return
         what = f"column {column!r} of table {table!r}" if column else f"table {table!r}"
@@ -318,16 +331,16 @@ class Tables:
             return False
         if table in watch.gone or table in watch.altered:
             return not self._may_have_removed(watch, conn, table)
-        if watch.ring.fate():
+        if _fate(watch.ring, conn):
             return True
         if conn.in_transaction:
             return False
-        return self._is_new_schema(watch) is False
+        return self._is_new_schema(watch, conn) is False
 
-    def _is_new_schema(self, watch: RingWatch) -> bool | None:
+    def _is_new_schema(self, watch: RingWatch, conn: RingConnection) -> bool | None:
         """Tell whether the schema has changed since the test began; None where nobody knows."""
         before = self._schema_versions.get(watch.ring.database)
-        now = watch.ring.schema_version()
+        now = ask(conn, "PRAGMA schema_version")
         return None if before is None or now is None else before != now
 
     def _golden_columns(self, watch: RingWatch) -> dict[str, frozenset[str]]:
@@ -349,6 +362,14 @@ def report_vanished(
         sql=sql,
         table=table,
     )
+
+
+def _fate(ring: Ring, conn: RingConnection) -> str:
+    """Tell what became of a ring's database; "" if all is well.
+
+    The sentinel is asked only where there is nothing: see `_may_have_removed`.
+    """
+    return ring.fate() if is_bare(conn) else ""
 
 
 def _forget_outdated(watch: RingWatch, member: Member) -> None:

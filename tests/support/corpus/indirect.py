@@ -281,7 +281,37 @@ def reads_what_another_has_hidden(stage: Stage) -> None:
         assert other.execute(READ).fetchall() == []
 
 
+def reads_in_a_function(stage: Stage) -> None:
+    """Read in a function that a statement on the same connection calls."""
+    with opened(stage) as conn:
+        conn.create_function("orders_left", 0, lambda: len(conn.execute(READ).fetchall()))
+        assert conn.execute("SELECT orders_left() FROM customers LIMIT 1").fetchall() == [(0,)]
+
+
+def misses_in_a_function(stage: Stage) -> None:
+    """Ask for a table that is gone in such a function."""
+
+    def misses() -> str:
+        with contextlib.suppress(sqlite3.OperationalError):
+            conn.execute(READ)
+        return "missing"
+
+    with opened(stage) as conn:
+        conn.create_function("misses", 0, misses)
+        found = conn.execute("SELECT misses() FROM customers LIMIT 1").fetchall()
+        assert found == [("missing",)]
+
+
 FAULTS = [
+    Case(
+        "missing-in-a-function",
+        (AnomalyKind.MISSING_TABLE,),
+        misses_in_a_function,
+        (drops,),
+        ResetPolicy.MODULE,
+        table="orders",
+    ),
+    victim("in-a-function", reads_in_a_function, deletes),
     victim("hidden-from-another", reads_what_another_has_hidden, deletes),
     victim("view-of-its-own", reads_a_view_of_its_own, deletes),
     victim("view-of-an-earlier-test", sql("SELECT t FROM later"), makes_a_view),
