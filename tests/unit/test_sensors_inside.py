@@ -13,7 +13,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from sqlite3 import connect as sqlite_connect
 
 import pytest
@@ -102,15 +102,15 @@ def test_what_was_removed_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sqlscript, "split", noting)
     changes = Changes()
     changes.note("DROP TABLE a")
-    assert changes.removed([named]) == {"a"}
-    assert changes.removed([named]) == {"a"}
+    assert changes.removed([named]) == frozenset({"a"})
+    assert changes.removed([named]) == frozenset({"a"})
     assert asked == ["DROP TABLE a"]
     changes.note("DROP TABLE b")
-    assert changes.removed([named]) == {"a", "b"}
+    assert changes.removed([named]) == frozenset({"a", "b"})
     changes.clear()
     changes.note("DROP TABLE c")
     changes.note("DROP TABLE b")
-    assert changes.removed([named]) == {"b", "c"}
+    assert changes.removed([named]) == frozenset({"b", "c"})
 
 
 def test_what_sets_read_uncommitted() -> None:
@@ -177,8 +177,9 @@ def test_a_statement_that_no_python_code_has_called() -> None:
     conn = rig.ring.connect(check_same_thread=False)
     with contextlib.closing(conn):
         steps = (functools.partial(conn.execute, "SELECT * FROM pairs"), done.set)
+        call: Callable[[Callable[[], object]], object] = operator.call
         # A thread whose stack has no frame but those of what it calls.
-        _thread.start_new_thread(list, (map(operator.call, steps),))
+        _thread.start_new_thread(list, (map(call, steps),))
         assert done.wait(30)
     assert switched_off(rig) == set()
     rig.databases.close()
