@@ -13,7 +13,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from sqlite3 import connect as sqlite_connect
 
 import pytest
@@ -176,10 +176,11 @@ def test_a_statement_that_no_python_code_has_called() -> None:
     done = threading.Event()
     conn = rig.ring.connect(check_same_thread=False)
     with contextlib.closing(conn):
-        steps = (functools.partial(conn.execute, "SELECT * FROM pairs"), done.set)
+        reads = functools.partial(conn.execute, "SELECT * FROM pairs")
+        steps: tuple[Callable[[], object], ...] = (reads, done.set)
+        call: Callable[[Callable[[], object]], object] = operator.call
         # A thread whose stack has no frame but those of what it calls.
-        each = map(operator.call, steps)  # type: ignore[arg-type, var-annotated]  # mypy wants one type of step
-        _thread.start_new_thread(list, (each,))
+        _thread.start_new_thread(list, (map(call, steps),))
         assert done.wait(30)
     assert switched_off(rig) == set()
     rig.databases.close()

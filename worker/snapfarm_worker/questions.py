@@ -20,6 +20,8 @@ _MISSING_TABLE = re.compile(r"no such table: (?:main\.)?(?P<table>.+)", re.DOTAL
 _MISSING_COLUMN = re.compile(r"no such column: (?:.*\.)?(?P<column>.+)", re.DOTALL)
 _UNNAMED_COLUMN = re.compile(r"table (?P<table>.+) has no column named (?P<column>.+)", re.DOTALL)
 
+#: What lets a statement change more than it names.
+_REACTING = ("foreign_keys", "recursive_triggers")
 _numbers = itertools.count(1)
 _total_changes: Callable[[sqlite3.Connection], int] = (
     sqlite3.Connection.total_changes.__get__  # below a user's class
@@ -132,7 +134,8 @@ def explained(conn: RingConnection, sql: str) -> Facts | None:
 def explained_by(conn: sqlite3.Connection, sql: str) -> Facts | None:
     """Return what a statement does on a connection of the farm's own, in the same way.
 
-    Foreign keys are enforced for that: what they may delete is told.
+    Foreign keys are enforced for that, and rows that are replaced set off triggers: what these may
+    delete is told.
     """
     recording = Recording()
 
@@ -140,7 +143,8 @@ def explained_by(conn: sqlite3.Connection, sql: str) -> Facts | None:
         recording.note(*told)  # type: ignore[arg-type]  # what sqlite3 says of an action
         return sqlite3.SQLITE_OK
 
-    conn.execute("PRAGMA foreign_keys = ON")
+    for pragma in _REACTING:
+        conn.execute(f"PRAGMA {pragma} = ON")
     try:
         # EXPLAIN does not look whether the schema that a connection knows is still the present one.
         conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
@@ -149,7 +153,8 @@ def explained_by(conn: sqlite3.Connection, sql: str) -> Facts | None:
         prepared = _prepare(conn, f"EXPLAIN /* {next(_numbers)} */ {sql}")
     finally:
         conn.set_authorizer(None)
-        conn.execute("PRAGMA foreign_keys = OFF")
+        for pragma in _REACTING:
+            conn.execute(f"PRAGMA {pragma} = OFF")
     return recording.facts(sql) if prepared else None
 
 

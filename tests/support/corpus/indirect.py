@@ -16,6 +16,7 @@ from snapfarm_worker.ring import ResetPolicy, RingKind
 from support.corpus.empty_reads import deletes, drops, sql, victim
 from support.corpus.removals import READ, removes_by_backup
 from support.corpus.stage import Case, Program, Stage, opened
+from support.golden import golden
 
 ODD = '"odd ""name"" é"'
 
@@ -333,7 +334,33 @@ FAULTS = [
         table='odd "name" é',
     ),
 ]
+#: A database whose rows set off a trigger when they are replaced, on connections that want that.
+REPLACED = golden(
+    before="CREATE TABLE extra(id INTEGER PRIMARY KEY);"
+    "CREATE TRIGGER extra_gone AFTER DELETE ON extra BEGIN DELETE FROM orders; END;"
+)
+
+
+def deletes_by_replacing(stage: Stage) -> None:
+    """Delete by a trigger that is set off where a row is replaced, and read elsewhere."""
+    sql(
+        "PRAGMA recursive_triggers = ON",
+        NEW_ORDER,
+        "INSERT INTO extra VALUES (1)",
+        "REPLACE INTO extra VALUES (1)",
+    )(stage)
+    sql(READ)(stage)
+
+
 CLEAN = [
+    Case(
+        "replaced-after",
+        (),
+        deletes_by_replacing,
+        (deletes,),
+        ResetPolicy.MODULE,
+        snapshot=REPLACED,
+    ),
     *(
         Case(f"{name}-after", (), program, (deletes,), ResetPolicy.MODULE)
         for name, program in {
