@@ -184,8 +184,8 @@ def test_stops_after_failures(tmp_path: Path) -> None:
         run = runs.run(option, "-q")
         assert run.exit_code == 1
         failed = sum(outcome == "failed" for outcome in run.outcomes.values())
-        # What the other worker had begun by then has its outcome too, and nothing else.
-        assert least <= failed <= least + 2
+        # A worker that has not heard yet of the other's failures stops at that many of its own.
+        assert least <= failed <= 2 * least
         assert f"stopping after {failed} failures" in run.stdout
         assert run.report is not None
         assert len(run.outcomes) + len(run.report["unrun"]) == 200  # type: ignore[arg-type]
