@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -279,7 +280,13 @@ def test_what_tests_started_goes_with_the_coordinator(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_termination_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    with _testing(tmp_path).started() as running:
+    with contextlib.ExitStack() as stack:
+        # What nohup has started ignores a hangup, and so would the coordinator.
+        before = signal.signal(number, signal.SIG_DFL)
+        try:
+            running = stack.enter_context(_testing(tmp_path).started())
+        finally:
+            signal.signal(number, before)
         running.wait_for_file("running", count=2)
         running.signal(number)
         _assert_gone_in_time(running)
