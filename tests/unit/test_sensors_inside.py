@@ -19,12 +19,20 @@ from sqlite3 import connect as sqlite_connect
 import pytest
 
 from snapfarm_worker import connections, sqlscript
-from snapfarm_worker.anomaly import Level
+from snapfarm_worker.anomaly import AnomalyKind, Level
 from snapfarm_worker.changes import Changes
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.inventory import RingWatch
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
-from snapfarm_worker.statements import Facts, Removals, Word, named, read_uncommitted, word_of
+from snapfarm_worker.statements import (
+    Facts,
+    Recording,
+    Removals,
+    Word,
+    named,
+    read_uncommitted,
+    word_of,
+)
 from snapfarm_worker.transactions import Transactions
 from support.sensor_rig import SNAPSHOT, Rig
 
@@ -246,3 +254,27 @@ def test_levels() -> None:
             conn.execute("SELECT * FROM orders")
         databases.end_test("one", None, "test")
         databases.close()
+
+
+def test_nothing_is_collected_while_sqlite_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # SQLite holds the mutex of the shared cache meanwhile, which freeing a statement may want.
+    seen: list[bool] = []
+    note = Recording.note
+
+    def noting(self: Recording, *told: object) -> None:
+        seen.append(gc.isenabled())
+        note(self, *told)  # type: ignore[arg-type]  # as sqlite3 says it
+
+    monkeypatch.setattr(Recording, "note", noting)
+    rig = Rig(RingKind.SHARED_CACHE, ResetPolicy.NEVER)
+    with contextlib.closing(rig.databases):
+        with contextlib.closing(rig.ring.connect()) as conn:
+            conn.execute("DELETE FROM orders")
+            conn.commit()
+        rig.end()
+        with contextlib.closing(rig.ring.connect()) as conn:
+            assert conn.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+        assert [each.kind for each in rig.end()] == [AnomalyKind.EMPTY_TABLE_READ]
+    assert seen
+    assert not any(seen)
+    assert gc.isenabled()

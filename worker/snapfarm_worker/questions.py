@@ -7,9 +7,11 @@ stands for a question that could not be asked.
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 
 from snapfarm_worker.members import Member, RingConnection
@@ -150,7 +152,8 @@ def explained_by(conn: sqlite3.Connection, sql: str) -> Facts | None:
         conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
         conn.set_authorizer(authorizer)
         # A text that was never prepared here: for others, SQLite would tell nothing.
-        prepared = _prepare(conn, f"EXPLAIN /* {next(_numbers)} */ {sql}")
+        with _uncollected:
+            prepared = _prepare(conn, f"EXPLAIN /* {next(_numbers)} */ {sql}")
     finally:
         conn.set_authorizer(None)
         for pragma in _REACTING:
@@ -187,6 +190,35 @@ def _first_row(
     return row
 
 
+class _Uncollected:
+    """While this context is open, in any thread, nothing is collected as garbage.
+
+    SQLite holds the mutex of a shared cache while it calls an authorizer. Were the last statement
+    of a closed connection to the same cache freed then, it would wait for itself.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0
+        self._was_enabled = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._open:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._open += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open and self._was_enabled:
+                gc.enable()
+
+
+_uncollected = _Uncollected()
+
+
 @contextlib.contextmanager
 def _unseen(conn: RingConnection) -> Iterator[None]:
     """Keep what is asked from the user's authorizer and trace callback."""
@@ -196,7 +228,8 @@ def _unseen(conn: RingConnection) -> Iterator[None]:
         sqlite3.Connection.set_trace_callback(conn, None)
     member.quiet = True
     try:
-        yield
+        with _uncollected:
+            yield
     finally:
         member.quiet = False
         if traced:

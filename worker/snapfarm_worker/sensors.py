@@ -285,8 +285,9 @@ class Sensors:
         """Note what is done in several steps: others may look in between, or none come last."""
         watch = member.notes.watch
         if watch is not None and isinstance(sql, str) and not self._offspring.is_child:
-            watch.changes.note(sql)
             member.notes.wrote = True
+            if not member.left:
+                watch.changes.note(sql)
 
     def executed(
         self, cursor: sqlite3.Cursor, member: Member, sql: str, *, script: bool = False
@@ -321,7 +322,8 @@ class Sensors:
         elif word is _BEGIN or word is _COMMIT or word is _ROLLBACK:
             usual = not member.fixture
         else:
-            if sql not in watch.changes.texts:
+            # What has left the ring changes a database of its own.
+            if sql not in watch.changes.texts and not member.left:
                 watch.changes.note(sql)
             if word is not _OTHER:
                 notes.wrote = True

@@ -13,7 +13,7 @@ from typing import Any
 from snapfarm_worker.anomaly import AnomalyKind
 from snapfarm_worker.changes import LIMIT
 from snapfarm_worker.ring import ResetPolicy, RingKind
-from support.corpus.empty_reads import deletes, drops, sql, victim
+from support.corpus.empty_reads import EMPTY, deletes, drops, sql, victim
 from support.corpus.removals import READ, removes_by_backup
 from support.corpus.stage import Case, Program, Stage, opened
 from support.golden import golden
@@ -73,6 +73,18 @@ def reads_with_an_attached_database(stage: Stage) -> None:
         conn.execute("CREATE TABLE own.orders(id, total)")
         conn.execute("DELETE FROM own.orders")
         assert conn.execute("SELECT * FROM main.orders").fetchall() == []
+
+
+def reads_beside_one_that_left(stage: Stage) -> None:
+    """Read where a connection that left the ring has done all that it can to its own database."""
+    with opened(stage) as left, opened(stage) as conn:
+        left.deserialize(EMPTY)
+        left.execute("DELETE FROM orders")
+        left.executemany("DELETE FROM orders WHERE id = ?", [(1,)])
+        left.executescript("DROP TABLE orders; CREATE TABLE orders(id);")
+        assert conn.execute("INSERT INTO empty SELECT id FROM orders").rowcount == 0
+        assert conn.execute(READ).fetchall() == []
+        conn.rollback()
 
 
 def deletes_by_many_texts(stage: Stage) -> None:
@@ -325,6 +337,12 @@ FAULTS = [
     victim("after-errors", reads_after_an_error, deletes),
     victim("own-function", reads_with_a_function, deletes, ring=RingKind.MEMDB),
     victim("attached", reads_with_an_attached_database, deletes),
+    victim(
+        "beside-one-that-left",
+        reads_beside_one_that_left,
+        deletes,
+        also=(AnomalyKind.LEFT_RING,),
+    ),
     Case(
         "name-with-quotes",
         (AnomalyKind.EMPTY_TABLE_READ,),
