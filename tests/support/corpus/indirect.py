@@ -337,11 +337,12 @@ FAULTS = [
     victim("after-errors", reads_after_an_error, deletes),
     victim("own-function", reads_with_a_function, deletes, ring=RingKind.MEMDB),
     victim("attached", reads_with_an_attached_database, deletes),
-    victim(
+    Case(
         "beside-one-that-left",
+        (AnomalyKind.LEFT_RING, AnomalyKind.EMPTY_TABLE_READ),
         reads_beside_one_that_left,
-        deletes,
-        also=(AnomalyKind.LEFT_RING,),
+        (deletes,),
+        ResetPolicy.MODULE,
     ),
     Case(
         "name-with-quotes",
