@@ -271,6 +271,8 @@ class Tables:
             note = watch.changes.note if partly else watch.changes.note_failed
             if word_of(sql) is not Word.READ:
                 note(sql)
+                # SQLite has counted rows that it then took back.
+                notes.wrote = True
         elif notes.recording.told:
             facts = notes.recording.facts(sql)
             # A statement that fails as a whole has left no row that could be removed again.

@@ -75,6 +75,16 @@ def reads_with_an_attached_database(stage: Stage) -> None:
         assert conn.execute("SELECT * FROM main.orders").fetchall() == []
 
 
+def reads_beside_a_refusal(stage: Stage) -> None:
+    """Read where another connection was refused rows: SQLite has counted them as changed."""
+    with opened(stage) as other, opened(stage) as conn:
+        other.execute("PRAGMA foreign_keys = ON")
+        with contextlib.suppress(sqlite3.IntegrityError):
+            other.execute("INSERT INTO orders(customer, total) VALUES (1000, 1)")
+        other.rollback()
+        assert conn.execute(READ).fetchall() == []
+
+
 def reads_beside_one_that_left(stage: Stage) -> None:
     """Read where a connection that left the ring has done all that it can to its own database."""
     with opened(stage) as left, opened(stage) as conn:
@@ -337,6 +347,7 @@ FAULTS = [
     victim("after-errors", reads_after_an_error, deletes),
     victim("own-function", reads_with_a_function, deletes, ring=RingKind.MEMDB),
     victim("attached", reads_with_an_attached_database, deletes),
+    victim("beside-a-refusal", reads_beside_a_refusal, deletes),
     Case(
         "beside-one-that-left",
         (AnomalyKind.LEFT_RING, AnomalyKind.EMPTY_TABLE_READ),
