@@ -34,11 +34,11 @@ def stop_at_once() -> Callable[[], None]:
             def serve_forever(poll_interval: float = POLL_INTERVAL) -> None:
                 serve(poll_interval)
 
-            server.serve_forever = serve_forever  # type: ignore[method-assign]
+            server.serve_forever = serve_forever  # type: ignore[method-assign]  # of this one server
         return server
 
     def undo() -> None:
-        LiveServerThread._create_server = original  # noqa: SLF001
+        LiveServerThread._create_server = original  # noqa: SLF001  # as above
 
-    LiveServerThread._create_server = create_server  # noqa: SLF001
+    LiveServerThread._create_server = create_server  # noqa: SLF001  # as above
     return undo
