@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import msgspec
 
 from snapfarm.errors import LaunchError
 from snapfarm.happenings import Died, KillReason, Overran
+from snapfarm.launch.descriptors import require_descriptors
 from snapfarm.launch.output import OutputPipe, borrow, captured_tail, text_of
 from snapfarm.launch.worker import WorkerProcess
 from snapfarm_worker import blackbox
@@ -31,16 +31,6 @@ _CAPTURES = 2
 _SPARE = 16
 
 
-def _require_descriptors(count: int) -> None:
-    """Raise OSError unless this process may open so many more files."""
-    taken: list[int] = []
-    try:
-        taken += (os.dup(0) for _ in range(count))
-    finally:
-        for descriptor in taken:
-            os.close(descriptor)
-
-
 def _started(
     spec: WorkerSpec, start: Callable[[WorkerSpec], WorkerProcess], promised: int
 ) -> tuple[OutputPipe, WorkerProcess]:
@@ -50,7 +40,7 @@ def _started(
     process: WorkerProcess | None = None
     try:
         output = OutputPipe(files.output)
-        _require_descriptors(promised + _CONNECTIONS + _CAPTURES + _SPARE)
+        require_descriptors(promised + _CONNECTIONS + _CAPTURES + _SPARE)
         process = start(spec)
         files.pid.write_text(str(process.pid))
     except BaseException as error:
