@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import collections
 import contextlib
 import functools
 import gc
@@ -23,6 +24,7 @@ from snapfarm_worker.anomaly import AnomalyKind, Level
 from snapfarm_worker.changes import Changes
 from snapfarm_worker.databases import Databases
 from snapfarm_worker.inventory import RingWatch
+from snapfarm_worker.members import member_of
 from snapfarm_worker.ring import ResetPolicy, Ring, RingKind
 from snapfarm_worker.statements import (
     Facts,
@@ -215,6 +217,97 @@ def test_a_reset_while_another_thread_finds_a_table_empty(monkeypatch: pytest.Mo
     assert rig.kinds() == []
     assert switched_off(rig) == set()
     rig.databases.close()
+
+
+class Awaited(collections.deque[str]):
+    """The last statements of a connection, whose thread stops before the first is noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.executed, self.go_on = threading.Event(), threading.Event()
+
+    def append(self, sql: str, /) -> None:
+        self.executed.set()
+        assert self.go_on.wait(30)
+        super().append(sql)
+
+
+def awaited(conn: sqlite3.Connection) -> Awaited:
+    """Let the next statement of a connection be executed, but not noted, until told so."""
+    member = member_of(conn)
+    assert member is not None
+    recent = member.recent = Awaited()
+    return recent
+
+
+@pytest.mark.parametrize("through", ["connection", "cursor"])
+def test_a_removal_whose_thread_has_not_come_to_tell_of_it(through: str) -> None:
+    rig = Rig(RingKind.MEMDB, ResetPolicy.NEVER)
+    empty(rig)
+    other = rig.ring.connect(isolation_level=None, check_same_thread=False)
+    with contextlib.closing(rig.ring.connect()) as conn, contextlib.closing(other):
+        other.execute("INSERT INTO orders(customer, total) VALUES (1, 1)")
+        recent = awaited(other)
+        executes = other if through == "connection" else other.cursor()
+        thread = threading.Thread(target=executes.execute, args=("DELETE FROM orders",))
+        thread.start()
+        assert recent.executed.wait(30)
+        assert conn.execute("SELECT * FROM orders").fetchall() == []
+        recent.go_on.set()
+        thread.join()
+    assert AnomalyKind.EMPTY_TABLE_READ not in rig.kinds()
+    assert switched_off(rig) == set()
+    rig.databases.close()
+
+
+def test_what_another_thread_reads_meanwhile_is_no_excuse() -> None:
+    rig = Rig(RingKind.MEMDB, ResetPolicy.NEVER)
+    empty(rig)
+    other = rig.ring.connect(check_same_thread=False)
+    with contextlib.closing(rig.ring.connect()) as conn, contextlib.closing(other):
+        recent = awaited(other)
+        asked = "SELECT count(*) FROM customers"
+        thread = threading.Thread(target=other.execute, args=(asked,))
+        thread.start()
+        assert recent.executed.wait(30)
+        assert conn.execute("SELECT * FROM orders").fetchall() == []
+        recent.go_on.set()
+        thread.join()
+    assert rig.kinds() == [AnomalyKind.EMPTY_TABLE_READ]
+    rig.databases.close()
+
+
+def test_an_authorizer_of_ours_stays_no_longer_than_a_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The program's statements are prepared without it: see `questions._Uncollected`."""
+    told: list[tuple[object, ...]] = []
+    theirs: list[tuple[object, ...]] = []
+
+    def authorizer(*call: object) -> int:
+        theirs.append(call)
+        return sqlite3.SQLITE_OK
+
+    rig = Rig(RingKind.SHARED_CACHE, ResetPolicy.NEVER)
+    empty(rig)
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.set_authorizer(authorizer)
+        assert conn.execute("SELECT * FROM orders").fetchall() == []
+        theirs.clear()
+        monkeypatch.setattr(Recording, "note", lambda _, *call: told.append(call))
+        conn.execute("SELECT name FROM customers").fetchall()
+    assert told == []
+    assert (sqlite3.SQLITE_READ, "customers", "name", "main", None) in theirs
+    assert rig.kinds() == [AnomalyKind.EMPTY_TABLE_READ]
+    rig.databases.close()
+
+
+def empty(rig: Rig) -> None:
+    """Let a test empty a table for those after it."""
+    with contextlib.closing(rig.ring.connect()) as conn:
+        conn.execute("DELETE FROM orders")
+        conn.commit()
+    rig.end()
 
 
 def switched_off(rig: Rig) -> set[str]:

@@ -27,6 +27,8 @@ _NEW_SCHEMA = re.compile(
     r"\b(?:CREATE|DROP|ALTER|VACUUM|ANALYZE|OPTIMIZE|SCHEMA_VERSION)\b", re.IGNORECASE
 )
 _ACTION = re.compile(r"\bON\s+(?:DELETE|UPDATE)\s+(?:CASCADE|SET)\b", re.IGNORECASE)
+#: An order to a full-text index, which is written into a column of the index's own name.
+_COMMAND = re.compile(r"\bINTO\W+(?:main\W+)?(\w+)\W*\([^)]*\b\1\b", re.IGNORECASE)
 _IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 
 
@@ -147,6 +149,8 @@ def makes_reacting(sql: str) -> bool:
 def _facts(sql: str, asks: Sequence[Ask], *, only_here: bool) -> Facts | None:
     """Return what a statement does by all who can prepare it; the first is the baseline."""
     match word_of(sql):
+        case Word.WRITE if _COMMAND.search(sql):
+            return None
         case Word.WRITE:
             told = [ask(sql) for ask in asks]
             enough = told[1:] if only_here else told

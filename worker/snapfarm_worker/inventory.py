@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -48,9 +48,14 @@ class _Objects:
         self.has_triggers = bool(self.of("trigger"))
         #: Whether statements change tables that they don't name, by triggers or foreign keys.
         self.acts = self.has_triggers or any(map(makes_reacting, sql.values()))
-        virtual = {name.partition(" ")[2] for name, text in sql.items() if _VIRTUAL.match(text)}
+        #: The definitions of virtual tables.
+        self.virtual = {
+            name.partition(" ")[2]: text.lower()
+            for name, text in sql.items()
+            if _VIRTUAL.match(text)
+        }
         #: Names by which statements read tables of other names.
-        self.indirect = self.of("view") | virtual
+        self.indirect = self.of("view") | self.virtual.keys()
 
     def of(self, kind: str) -> frozenset[str]:
         """Return the names of the objects of a type."""
@@ -156,6 +161,11 @@ class RingWatch:
         if any(map(sql.lower().__contains__, self._names)):
             return True
         return word is not Word.READ and self._objects.has_triggers
+
+    def rests_on(self, table: str, others: Iterable[str]) -> bool:
+        """Tell whether a virtual table shows rows of others, which its definition then names."""
+        definition = self._objects.virtual.get(table, "")
+        return any(name in definition for name in others)
 
     def learn(self, sql: str) -> None:
         """Note that a statement reads nothing that was emptied."""
@@ -288,7 +298,8 @@ class RingWatch:
 
     def _rows_written(self) -> frozenset[str]:
         tables = self._objects.of("table")
-        return self.changes.rows_written(self._asks, tables, acts=self._acts)
+        written = self.changes.rows_written(self._asks, tables, acts=self._acts)
+        return written.union(each for each in self._objects.virtual if self.rests_on(each, written))
 
     def _table_change(self, name: str, test: str, written: frozenset[str]) -> str | None:
         before = self._rows.get(name, self.baseline_rows(name))

@@ -35,9 +35,9 @@ class Notes:
     """The sensors' memory of one connection; none of it keeps the connection alive."""
 
     __slots__ = (
-        "asked", "authorized", "before", "begun", "edition", "forked", "last", "memo", "recording",
-        "removals", "returning", "seen_by", "suspicious", "triggers", "uncommitted", "unsaved",
-        "watch", "wrote",
+        "asked", "authorized", "before", "begun", "doubled", "edition", "forked", "last", "memo",
+        "recording", "removals", "returning", "seen_by", "suspicious", "triggers", "uncommitted",
+        "unsaved", "watch", "wrote",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -51,6 +51,8 @@ class Notes:
         self.suspicious = False
         #: It has temporary triggers, of which no other connection can tell what they do.
         self.triggers = False
+        #: Its ring is attached to it once more, under a name by which rows go that nobody counts.
+        self.doubled = False
         #: The statement that began the open transaction, as far as one is known.
         self.begun: Begun | None = None
         #: The statements that read, each with the place where it was first executed.

@@ -17,7 +17,7 @@ from snapfarm_worker.anomaly import AnomalyKind, Severity
 from snapfarm_worker.members import Member, RingConnection, Watcher
 from snapfarm_worker.questions import ask, explained, missing_name
 from snapfarm_worker.statements import NOTHING, Word
-from snapfarm_worker.tables import Tables, report_vanished
+from snapfarm_worker.tables import report_vanished
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
@@ -69,13 +69,11 @@ class Outsiders:
         findings: Findings,
         watcher: Watcher,
         watches: Mapping[str, RingWatch],
-        tables: Tables,
         transactions: Transactions,
     ) -> None:
         self._findings = findings
         self._watcher = watcher
         self._watches = watches
-        self._tables = tables
         self._transactions = transactions
         #: By name of a database: the tables that it was asked for, with the database of a ring.
         self._accused: dict[str, dict[str, str]] = {}
@@ -116,8 +114,6 @@ class Outsiders:
         if not isinstance(outside, Outside):
             return
         if outside.ring and word in (Word.READ, Word.WRITE):
-            if not member.notes.authorized:
-                self._tables.authorize(conn, member)
             facts = explained(conn, sql) or NOTHING
             for table in facts.writes if word is Word.WRITE else facts.reads | facts.unsure:
                 if self._golden(table, outside.ring) is None:

@@ -90,6 +90,12 @@ def has_temp_triggers(conn: RingConnection) -> bool:
     return ask(conn, "SELECT count(*) FROM sqlite_temp_schema WHERE type = 'trigger'") != 0
 
 
+def is_attached_twice(conn: RingConnection) -> bool:
+    """Tell whether a connection has one database under two names, or may have."""
+    files = "FROM pragma_database_list WHERE file <> ''"
+    return ask(conn, f"SELECT count(*) - count(DISTINCT file) {files}") != 0
+
+
 def enforces_keys(conn: RingConnection) -> bool:
     """Tell whether a connection surely enforces foreign keys."""
     return ask(conn, "PRAGMA foreign_keys") == 1
@@ -115,7 +121,7 @@ def changed_unseen(member: Member) -> bool:
 def explained(conn: RingConnection, sql: str) -> Facts | None:
     """Return what a statement does to tables, by preparing it again without running it.
 
-    The authorizer of ours has to be set. None where it can't be prepared.
+    None where it can't be prepared.
     """
     notes = conn.farm_member.notes
     # A text of its own once the database is another one: Python has kept what it had prepared.
@@ -123,7 +129,7 @@ def explained(conn: RingConnection, sql: str) -> Facts | None:
     asked = f"EXPLAIN {' ' if conn.farm_member.left else ''}{edition}{sql}"
     aside, notes.recording = notes.recording, Recording()
     try:
-        with _unseen(conn):
+        with _unseen(conn), _authorized(conn):
             prepared = _prepare(conn, asked)
         if prepared and notes.recording.told:
             notes.memo[asked] = notes.recording.facts(sql)
@@ -140,17 +146,12 @@ def explained_by(conn: sqlite3.Connection, sql: str) -> Facts | None:
     delete is told.
     """
     recording = Recording()
-
-    def authorizer(*told: object) -> int:
-        recording.note(*told)  # type: ignore[arg-type]  # what sqlite3 says of an action
-        return sqlite3.SQLITE_OK
-
     for pragma in _REACTING:
         conn.execute(f"PRAGMA {pragma} = ON")
     try:
         # EXPLAIN does not look whether the schema that a connection knows is still the present one.
         conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-        conn.set_authorizer(authorizer)
+        conn.set_authorizer(recording.authorize)
         # A text that was never prepared here: for others, SQLite would tell nothing.
         with _uncollected:
             prepared = _prepare(conn, f"EXPLAIN /* {next(_numbers)} */ {sql}")
@@ -217,6 +218,23 @@ class _Uncollected:
 
 
 _uncollected = _Uncollected()
+
+
+@contextlib.contextmanager
+def _authorized(conn: RingConnection) -> Iterator[None]:
+    """Let SQLite tell what it prepares, for no longer than we ask.
+
+    Not while the program's own statements are prepared: see `_Uncollected`.
+    """
+    notes = conn.farm_member.notes
+    if notes.authorized:
+        yield
+        return
+    sqlite3.Connection.set_authorizer(conn, notes.recording.authorize)
+    try:
+        yield
+    finally:
+        sqlite3.Connection.set_authorizer(conn, conn.farm_member.authorizer)
 
 
 @contextlib.contextmanager

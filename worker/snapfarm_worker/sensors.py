@@ -63,9 +63,7 @@ class Sensors:
         #: Rings that were not compared with their manifest yet.
         self._unverified: list[Ring] = []
         self._offspring = Offspring(self.findings, self._watches, self.switches)
-        self._outsiders = Outsiders(
-            self.findings, self, self._watches, self._tables, self._transactions
-        )
+        self._outsiders = Outsiders(self.findings, self, self._watches, self._transactions)
         #: Rings whose database was destroyed in the present test.
         self._vanished: set[str] = set()
 
@@ -332,9 +330,7 @@ class Sensors:
                 and not member.fixture
                 and (not watch.suspicious or sql in watch.known)
             )
-        if usual and (notes.suspicious or notes.authorized):
-            usual = False
-        if usual:
+        if usual and not notes.suspicious:
             if member.generation != watch.ring.generation:
                 self._report_stale(watch, member, sql, word)
             return

@@ -13,6 +13,7 @@ authorizer: SQLite would call it for each column of each statement that is prepa
 from __future__ import annotations
 
 import functools
+import re
 import sqlite3
 import weakref
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from snapfarm_worker.questions import (
     explained,
     has_temp,
     has_temp_triggers,
+    is_attached_twice,
     is_bare,
     is_empty,
     lacks_column,
@@ -49,6 +51,7 @@ from snapfarm_worker.statements import (
     word_of,
 )
 from snapfarm_worker.transactions import unsaved
+from snapfarm_worker.underway import underway
 
 if TYPE_CHECKING:
     from snapfarm_worker.findings import Findings
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from snapfarm_worker.transactions import Transactions
 
 _MEMO_LIMIT = 1000
+_ATTACH = re.compile(r"\bATTACH\b", re.IGNORECASE)
 
 
 class Tables:
@@ -90,7 +94,7 @@ class Tables:
                 member.notes.recording = Recording()
 
     def authorize(self, conn: RingConnection, member: Member) -> None:
-        """Set our authorizer, which also asks the user's."""
+        """Set our authorizer, which also asks the user's, on a connection that left its ring."""
         theirs = member.authorizer
         notes = member.notes
 
@@ -108,12 +112,6 @@ class Tables:
         sqlite3.Connection.set_authorizer(conn, authorizer)
         notes.authorized = True
 
-    def _relax(self, conn: RingConnection, member: Member) -> None:
-        """Take our authorizer back, which is not needed any more."""
-        sqlite3.Connection.set_authorizer(conn, member.authorizer)
-        member.notes.authorized = False
-        member.notes.recording = Recording()
-
     # ------------------------------------------------------------ what succeeded
 
     def executed(
@@ -121,6 +119,8 @@ class Tables:
     ) -> None:
         """Look at a statement of a connection that is of interest."""
         notes = member.notes
+        if word in (Word.OTHER, Word.SCRIPT) and _ATTACH.search(sql):
+            notes.doubled = notes.doubled or is_attached_twice(conn)
         if word is Word.OTHER:
             self._note_uncommitted(watch, member, sql)
         elif word in (Word.SCHEMA, Word.SCRIPT):
@@ -140,8 +140,6 @@ class Tables:
         else:
             if watch.suspicious:
                 watch.learn(sql)
-            if notes.authorized:
-                self._relax(conn, member)
             return
         if facts.reads or facts.unsure:
             self._check_reads(watch, conn, member, sql, facts)
@@ -168,8 +166,6 @@ class Tables:
             known = notes.memo.get(sql)
             if known is not None:
                 return known
-            if not notes.authorized:
-                self.authorize(conn, member)
             facts = _explained(watch, conn, sql, word)
         if len(notes.memo) >= _MEMO_LIMIT:
             notes.memo.clear()
@@ -238,14 +234,16 @@ class Tables:
 
     def _may_have_removed(self, watch: RingWatch, conn: RingConnection, table: str) -> bool:
         """Tell whether this test may have removed a table, or rows of it."""
-        if any(each.notes.triggers for each in watch.ring.members() if each.ref() is not conn):
-            return True
-        if any(map(changed_unseen, watch.ring.members())):
-            return True
+        # First: what ends while we look is noted by then.
+        for text in underway(watch.ring):
+            watch.changes.note(text)
+        for each in watch.ring.members():
+            if changed_unseen(each) or each.notes.doubled:
+                return True
+            if each.notes.triggers and each.ref() is not conn:
+                return True
         if self._is_new_schema(watch, conn) and not watch.changes.touch_schema():
             return True  # by backup()
-        if not conn.farm_member.notes.authorized:
-            self.authorize(conn, conn.farm_member)
         _forget_outdated(watch, conn.farm_member)
         # Not the sentinel: a function that a statement of this thread calls may be what reads, and
         # SQLite then waits for itself on any other connection of a shared cache.
@@ -255,7 +253,7 @@ class Tables:
             (watch.explained_in_baseline, functools.partial(explained, conn)),
             only_here=watch.indirect,
         )
-        return removed is None or table in removed
+        return removed is None or table in removed or watch.rests_on(table, removed)
 
     # ------------------------------------------------------------ what failed
 

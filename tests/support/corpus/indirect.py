@@ -325,7 +325,53 @@ def misses_in_a_function(stage: Stage) -> None:
         assert found == [("missing",)]
 
 
+#: Full-text indexes: one that keeps no texts, and one of the texts of a table.
+INDEXED = golden(
+    before="CREATE TABLE notes(id INTEGER PRIMARY KEY, body);"
+    "CREATE VIRTUAL TABLE words USING fts5(body, content='');"
+    "CREATE VIRTUAL TABLE noted USING fts5(body, content='notes', content_rowid='id');"
+    "INSERT INTO notes VALUES (1, 'first'), (2, 'second');"
+    "INSERT INTO words(rowid, body) SELECT id, body FROM notes;"
+    "INSERT INTO noted(noted) VALUES ('rebuild');"
+)
+EMPTIES_WORDS = sql("INSERT INTO words(words) VALUES ('delete-all')")
+EMPTIES_NOTES = sql("DELETE FROM notes")
+
+
+def empties_an_index_by_an_order(stage: Stage) -> None:
+    """Empty a full-text index by an order to it, whose text is a parameter."""
+    with opened(stage) as conn:
+        conn.execute("INSERT INTO words(rowid, body) VALUES (1, 'first')")
+        conn.execute("""INSERT INTO "words" ("words") VALUES (?)""", ("delete-all",))
+        assert conn.execute("SELECT count(*) FROM words").fetchone() == (0,)
+        conn.rollback()
+
+
+def empties_what_an_index_is_of(stage: Stage) -> None:
+    """Delete what a full-text index takes its texts from, and read the index."""
+    with opened(stage) as conn:
+        conn.execute("INSERT INTO notes VALUES (1, 'first')")
+        conn.execute("DELETE FROM notes")
+        assert conn.execute("SELECT count(*) FROM noted").fetchone() == (0,)
+        conn.rollback()
+
+
 FAULTS = [
+    *(
+        Case(
+            name,
+            (AnomalyKind.EMPTY_TABLE_READ,),
+            sql(f"SELECT count(*) FROM {table}"),
+            (emptied,),
+            ResetPolicy.MODULE,
+            snapshot=INDEXED,
+            table=table,
+        )
+        for name, emptied, table in (
+            ("index", EMPTIES_WORDS, "words"),
+            ("index-of-a-table", EMPTIES_NOTES, "noted"),
+        )
+    ),
     Case(
         "missing-in-a-function",
         (AnomalyKind.MISSING_TABLE,),
@@ -382,7 +428,58 @@ def deletes_by_replacing(stage: Stage) -> None:
     sql(READ)(stage)
 
 
+def deletes_by_another_name(*attaches: str) -> Program:
+    """Return a program that deletes where the ring is attached to a connection once more."""
+
+    def program(stage: Stage) -> None:
+        with opened(stage) as conn:
+            for attach in attaches:
+                conn.executescript(attach.format(uri=stage.uri))
+            conn.execute("INSERT INTO again.orders(customer, total) VALUES (1, 1)")
+            conn.commit()
+            conn.execute("DELETE FROM again.orders")
+            conn.commit()
+            assert conn.execute("SELECT * FROM main.orders").fetchall() == []
+        with opened(stage) as conn:
+            conn.execute("DELETE FROM log WHERE id > 200")
+            conn.commit()
+
+    return program
+
+
 CLEAN = [
+    Case(
+        "order-to-an-index",
+        (),
+        empties_an_index_by_an_order,
+        (EMPTIES_WORDS,),
+        ResetPolicy.MODULE,
+        snapshot=INDEXED,
+    ),
+    Case(
+        "texts-of-an-index",
+        (),
+        empties_what_an_index_is_of,
+        (EMPTIES_NOTES,),
+        ResetPolicy.MODULE,
+        snapshot=INDEXED,
+    ),
+    Case(
+        "another-name",
+        (),
+        deletes_by_another_name("ATTACH '{uri}' AS again"),
+        (deletes,),
+        ResetPolicy.MODULE,
+        RingKind.MEMDB,
+    ),
+    Case(
+        "another-name-in-a-script",
+        (),
+        deletes_by_another_name("SELECT 1; ATTACH '{uri}' AS again;"),
+        (deletes,),
+        ResetPolicy.MODULE,
+        RingKind.MEMDB,
+    ),
     Case(
         "replaced-after",
         (),
