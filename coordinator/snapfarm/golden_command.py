@@ -16,8 +16,9 @@ import msgspec
 from snapfarm.config import FarmConfig, load_config
 from snapfarm.config_golden import GoldenConfig
 from snapfarm.config_values import did_you_mean
+from snapfarm.django_goldens import with_those_of_django
 from snapfarm.errors import EXIT_USAGE, ConfigError, UserError
-from snapfarm.golden import GoldenResult, describe, obtain_one
+from snapfarm.golden import GoldenResult, describe, family_of, obtain_together
 from snapfarm.golden.cache import Entry, GoldenCache, caches_of
 from snapfarm.golden.fingerprint import fingerprint
 from snapfarm.golden.layers import declared_layers, obtain_layers
@@ -70,7 +71,8 @@ def _configured(
         config_file: Path | None, root: Path | None, *args: _P.args, **kwargs: _P.kwargs
     ) -> None:
         try:
-            command(load_config(root or Path.cwd(), explicit=config_file), *args, **kwargs)
+            config = load_config(root or Path.cwd(), explicit=config_file)
+            command(with_those_of_django(config, _note), *args, **kwargs)
         except UserError as error:
             _fail(error)
 
@@ -84,11 +86,13 @@ def _configured(
 def build(config: FarmConfig, names: Sequence[str], rebuild: bool) -> None:
     """Build the golden databases that the cache lacks, and their layers (all, or those named)."""
     layers = declared_layers(config)
+    found: dict[str, GoldenResult] = {}
     for one in _chosen(config, names):
-        result = obtain_one(config, one, rebuild=rebuild)
-        _tell(result)
+        if one.name not in found:
+            found |= _obtained(config, one, rebuild=rebuild)
+        _tell(found[one.name])
         own = [layer for layer in layers if layer.database == one.name]
-        for layer in obtain_layers(config, own, {one.name: result}, rebuild=rebuild):
+        for layer in obtain_layers(config, own, found, rebuild=rebuild):
             _tell(layer)
 
 
@@ -119,7 +123,7 @@ def export(config: FarmConfig, name: str, file: Path, force: bool) -> None:
     (one,) = _chosen(config, (name,))
     if file.exists() and not force:
         raise UserError(f"{file} exists: give --force to overwrite it")
-    result = obtain_one(config, one, rebuild=False)
+    result = _obtained(config, one, rebuild=False)[name]
     _tell(result)
     try:
         _write(file, result.snapshot.data)
@@ -143,17 +147,28 @@ def clear(config: FarmConfig, names: Sequence[str]) -> None:
         click.echo(f"golden  {one.name}   {counted(count, 'cache entry', 'cache entries')} removed")
 
 
+def _obtained(config: FarmConfig, one: GoldenConfig, *, rebuild: bool) -> dict[str, GoldenResult]:
+    """Return a golden database, with those that are built in one go with it, by name."""
+    results = obtain_together(config, family_of(config, one), rebuild=rebuild)
+    return {result.name: result for result in results}
+
+
 def _chosen(config: FarmConfig, names: Sequence[str]) -> list[GoldenConfig]:
     known = {one.name: one for one in config.golden}
     if not known:
         raise ConfigError(
             f"{config.source or config.root}: declares no golden database; write a table "
-            f"[golden.<name>] into farm.toml, or [tool.farm.golden.<name>] into pyproject.toml"
+            f"[golden.<name>] into farm.toml, or [tool.farm.golden.<name>] into pyproject.toml "
+            f"(those of a Django project are found where pytest-django finds its settings)"
         )
     for name in names:
         if name not in known:
             raise ConfigError(f"there is no golden database {name!r}{did_you_mean(name, known)}")
     return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _tell(result: GoldenResult) -> None:

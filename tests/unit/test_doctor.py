@@ -66,6 +66,14 @@ def test_a_fit_machine_has_no_complaint_and_each_check_says_so() -> None:
     assert not any(finding.remedy for finding in found)
 
 
+def test_the_databases_of_django_are_golden_though_nothing_declares_them() -> None:
+    none = msgspec.structs.replace(PLAIN, golden=())
+    for django, said in (("", "none is configured"), ("shop.settings", "of shop.settings: see")):
+        found = examine(HEALTHY, msgspec.structs.replace(none, django=django))
+        (told,) = [finding.message for finding in found if finding.check == "golden"]
+        assert said in told
+
+
 def engine(pool: str, function: str = "create_engine") -> EngineFact:
     return EngineFact(path="app.py", line=3, function=function, url="sqlite://", pool=pool)
 

@@ -134,7 +134,9 @@ _RING_WORKS = {
 
 
 def _sizes(_: Machine, project: Project) -> Iterator[Finding]:
-    if not project.golden:
+    if project.django:
+        yield _ok("golden", f"the SQLite databases of {project.django}: see farm golden show")
+    elif not project.golden:
         yield _ok("golden", "none is configured: tests run without a database of the farm's")
     for golden in project.golden:
         check = f"golden {golden.name}"

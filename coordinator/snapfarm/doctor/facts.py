@@ -65,6 +65,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     golden: tuple[Golden, ...]
     plugins: tuple[Plugin, ...]
     engines: tuple[EngineFact, ...]
+    #: The settings of a Django project whose databases will be golden ones; empty without.
+    django: str = ""
 
 
 class Level(enum.StrEnum):

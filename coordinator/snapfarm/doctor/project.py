@@ -29,7 +29,14 @@ def read_project(config: FarmConfig) -> Project:
         ),
         plugins=_plugins(),
         engines=facts.engines,
+        django=facts.django.settings if facts.django and _takes_django(config) else "",
     )
+
+
+def _takes_django(config: FarmConfig) -> bool:
+    use = config.django.use
+    installed = any(plugin.name == "pytest-django" for plugin in _plugins())
+    return installed and (use == "on" or (use == "auto" and not config.golden))
 
 
 def _count(config: FarmConfig) -> int:

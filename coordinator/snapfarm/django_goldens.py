@@ -1,0 +1,66 @@
+"""The golden databases of a Django project, for commands that run no tests.
+
+Which settings a Django project has is pytest-django's to say. So pytest is asked as a run would ask
+it: it reads its configuration, loads plugins and first conftests, and ends before it collects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pytest
+
+from snapfarm.databases import with_django_databases
+from snapfarm.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from snapfarm.config import FarmConfig
+
+
+def with_those_of_django(config: FarmConfig, say: Callable[[str], None]) -> FarmConfig:
+    """Return a configuration with the golden databases that a run of its root would find.
+
+    What conftests print goes to stderr; `say` is told why Django's databases are none. Raises
+    UserError.
+    """
+    use = config.django.use
+    if use == "off" or (use == "auto" and (config.golden or find_spec("pytest_django") is None)):
+        return config
+    asks = _Asks(config, say)
+    arguments = ["--farm=0", f"--rootdir={config.root}", "-s", "-p", "no:cacheprovider"]
+    if config.source is not None:
+        arguments.append(f"--farm-config={config.source}")
+    with contextlib.chdir(config.root), contextlib.redirect_stdout(sys.stderr):
+        status = pytest.main(arguments, plugins=[asks])
+    if asks.error is not None:
+        raise asks.error
+    if asks.found is None:
+        raise ConfigError(
+            f"{config.root}: pytest could not be configured (exit code {int(status)}), so nobody "
+            "can tell which databases Django has: see what it says above"
+        )
+    return asks.found
+
+
+class _Asks:
+    """A plugin that looks for databases in the place of running tests."""
+
+    def __init__(self, config: FarmConfig, say: Callable[[str], None]) -> None:
+        self._config = config
+        self._say = say
+        self.found: FarmConfig | None = None
+        self.error: UserError | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> int:
+        """Look, and end."""
+        try:
+            self.found = with_django_databases(config, self._config, self._say)
+        except UserError as error:
+            self.error = error
+        return 0

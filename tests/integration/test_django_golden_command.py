@@ -1,0 +1,92 @@
+"""`farm golden` and `farm doctor` in a Django project, which declares no golden database."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from snapfarm.errors import EXIT_OK, EXIT_USAGE
+from support.django_shop import ONE_TEST, goldens, shop_in
+from support.pytest_runs import Runs
+from support.suite import LIMIT, clean_environment
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Runs:
+    """The sample project, in a folder of its own."""
+    return shop_in(tmp_path / "shop")
+
+
+def farm(runs: Runs, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the farm on a project, from somewhere else."""
+    return subprocess.run(
+        [sys.executable, "-m", "snapfarm.cli", *command, "--root", str(runs.root)],
+        cwd=runs.root.parent,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def test_what_it_builds_is_what_a_run_takes(shop: Runs) -> None:
+    before = farm(shop, "golden", "show", "--json")
+    assert before.returncode == EXIT_OK, before.stderr
+    named = {one["name"]: one for one in json.loads(before.stdout)}
+    assert [one["cached"] for one in named.values()] == [False, False]
+    assert named["archive"]["parts"]["Django settings"] == "shop.settings"
+
+    built = farm(shop, "golden", "build", "archive")
+    assert built.returncode == EXIT_OK, built.stderr
+    assert built.stdout.startswith("golden  archive ")
+    assert built.stdout.count("\n") == 1
+
+    # All databases of a project are built in one go, and are then the same for whoever asks.
+    run = shop.run(ONE_TEST, way="command")
+    assert run.exit_code == 0, run.text
+    assert goldens(run) == {"default": True, "archive": True}
+
+    file = shop.root / "exported.sqlite"
+    exported = farm(shop, "golden", "export", "default", str(file))
+    assert exported.returncode == EXIT_OK, exported.stderr
+    with contextlib.closing(sqlite3.connect(file)) as conn:
+        assert conn.execute("SELECT count(*) FROM orders_order").fetchone() == (3,)
+
+    cleared = farm(shop, "golden", "clear")
+    assert cleared.stdout == (
+        "golden  default   1 cache entry removed\ngolden  archive   1 cache entry removed\n"
+    )
+
+
+def test_what_conftests_print_does_not_get_between(shop: Runs) -> None:
+    shop.write({"conftest.py": "print('loaded')\n"})
+    shown = farm(shop, "golden", "show", "--json")
+    assert {one["name"] for one in json.loads(shown.stdout)} == {"default", "archive"}
+
+
+def test_a_conftest_that_fails_is_told_of(shop: Runs) -> None:
+    shop.write({"conftest.py": "raise LookupError('no such thing')\n"})
+    shown = farm(shop, "golden", "show")
+    assert shown.returncode == EXIT_USAGE
+    assert "no such thing" in shown.stderr
+    assert shown.stderr.splitlines()[-1].startswith(f"farm: {shop.root}: pytest could not be")
+
+
+def test_without_django(shop: Runs) -> None:
+    shop.write({"farm.toml": "django = false\n"})
+    shown = farm(shop, "golden", "show")
+    assert shown.returncode == EXIT_USAGE
+    assert "farm.toml: declares no golden database" in shown.stderr
+
+
+def test_doctor_says_where_they_come_from(shop: Runs) -> None:
+    looked = farm(shop, "doctor")
+    assert looked.returncode == EXIT_OK, looked.stdout
+    assert "the SQLite databases of shop.settings: see farm golden show" in looked.stdout
