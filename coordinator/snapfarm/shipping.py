@@ -33,7 +33,7 @@ _LOCK = threading.RLock()
 
 #: What dill makes classes with.
 _CLASS_MAKERS = frozenset(
-    {dill._dill._create_type, dill._dill._create_namedtuple, types.new_class}  # noqa: SLF001
+    {dill._dill._create_type, dill._dill._create_namedtuple, types.new_class}  # noqa: SLF001  # no public names
 )
 
 #: A global of shipped functions that nobody reads: loading it imports what it lists.
@@ -127,7 +127,7 @@ class _Pickler(dill.Pickler):  # type: ignore[misc]  # dill has no types
         if (
             isinstance(value, type)
             and (isinstance(value, enum.EnumMeta) or id(value) in self._postproc)
-            and not dill._dill._locate_function(value, self)  # noqa: SLF001  (as below)
+            and not dill._dill._locate_function(value, self)  # noqa: SLF001  # as below
         ):
             # It refers to itself while it is made. dill would warn, and send a name that leads
             # nowhere.
@@ -148,7 +148,7 @@ def _precise() -> Iterator[None]:
     """
     with _LOCK:
         thread = threading.get_ident()
-        original_locate = dill._dill._locate_function  # noqa: SLF001  (dill has no hook for it)
+        original_locate = dill._dill._locate_function  # noqa: SLF001  # dill has no hook for it
         original_globals = dill.detect.globalvars
 
         def locate(value: object, pickler: object = None) -> bool:
@@ -163,12 +163,12 @@ def _precise() -> Iterator[None]:
                 return referred(function)
             return original_globals(function, *args, **kwargs)
 
-        dill._dill._locate_function = locate  # noqa: SLF001
+        dill._dill._locate_function = locate  # noqa: SLF001  # as above
         dill.detect.globalvars = globals_of
         try:
             yield
         finally:
-            dill._dill._locate_function = original_locate  # noqa: SLF001
+            dill._dill._locate_function = original_locate  # noqa: SLF001  # as above
             dill.detect.globalvars = original_globals
 
 

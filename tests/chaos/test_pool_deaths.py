@@ -169,7 +169,7 @@ def test_a_lane_that_fails_takes_its_worker_along_and_blames_its_task(pool: Work
             raise OSError("no way home")
 
         lane: tasks.Lane = tasks._here.lane
-        lane._runner.link.send = fails  # type: ignore[assignment, method-assign]
+        lane._runner.link.send = fails  # type: ignore[assignment, method-assign]  # patched for the test
 
     error = pool.submit(breaks_its_lane).exception(LIMIT)
     assert isinstance(error, WorkerCrashed)

@@ -188,7 +188,7 @@ def test_without_replacements_the_others_go_on(tmp_path: Path) -> None:
     assert run.exit_code == 1
     assert run.counts == {"passed": 12, "crashed": 1}
     assert run.report is not None
-    assert sorted(run.report["workers"]) == ["gw0", "gw1"]  # type: ignore[call-overload]
+    assert sorted(run.report["workers"]) == ["gw0", "gw1"]  # type: ignore[call-overload]  # JSON
 
 
 def test_a_used_up_allowance_ends_the_run_and_names_what_did_not_run(tmp_path: Path) -> None:

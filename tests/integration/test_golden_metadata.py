@@ -168,7 +168,7 @@ def test_tables_come_between_the_file_and_the_scripts(project: Path) -> None:
 
 
 def test_python_code_passes_the_class_or_its_name(project: Path) -> None:
-    import meta_models  # type: ignore[import-not-found]
+    import meta_models  # type: ignore[import-not-found]  # made by the test
 
     golden = Golden.build(metadata=meta_models.Base, root=project)
     assert golden.manifest.rows == {"users": 1}

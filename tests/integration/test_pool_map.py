@@ -134,7 +134,7 @@ def test_bad_sizes_are_refused_as_in_the_standard_library(pool: WorkerPool) -> N
     with pytest.raises(ValueError, match="buffersize"):
         pool.map(echo, [1], buffersize=0)
     with pytest.raises(TypeError, match="not iterable"):
-        pool.map(echo, 5)  # type: ignore[call-overload]
+        pool.map(echo, 5)  # type: ignore[call-overload]  # what it refuses
 
 
 def test_the_time_limit_counts_from_the_call(pool: WorkerPool, tmp_path: Path) -> None:

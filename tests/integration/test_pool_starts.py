@@ -99,7 +99,7 @@ def test_a_function_that_a_worker_cant_import_fails_its_calls(
         "def task(conn): return 1\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import only_here  # type: ignore[import-not-found]
+    import only_here  # type: ignore[import-not-found]  # made by the test
 
     with WorkerPool(database, 1) as pool:
         error = pool.submit(only_here.task).exception(LIMIT)

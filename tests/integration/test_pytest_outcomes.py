@@ -188,7 +188,7 @@ def test_stops_after_failures(tmp_path: Path) -> None:
         assert least <= failed <= 2 * least
         assert f"stopping after {failed} failures" in run.stdout
         assert run.report is not None
-        assert len(run.outcomes) + len(run.report["unrun"]) == 200  # type: ignore[arg-type]
+        assert len(run.outcomes) + len(run.report["unrun"]) == 200  # type: ignore[arg-type]  # JSON
 
 
 def test_where_and_how_pytest_is_called_does_not_matter(tmp_path: Path) -> None:

@@ -100,9 +100,9 @@ def test_other_names_are_left_alone(ring: Ring, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Passing more than 1 positional:DeprecationWarning")
 def test_wrong_arguments_are_refused_by_sqlite3(ring: Ring) -> None:
     with pytest.raises(TypeError):
-        sqlite3.connect(ring.uri, nonsense=1)  # type: ignore[call-overload]
+        sqlite3.connect(ring.uri, nonsense=1)  # type: ignore[call-overload]  # what sqlite3 refuses
     with pytest.raises(TypeError):
-        sqlite3.connect(ring.uri, 5.0, timeout=5.0)  # type: ignore[call-overload]
+        sqlite3.connect(ring.uri, 5.0, timeout=5.0)  # type: ignore[call-overload]  # what sqlite3 refuses
 
 
 def test_positional_arguments(ring: Ring) -> None:
@@ -245,7 +245,7 @@ def test_a_function_as_factory(ring: Ring) -> None:
         made.append(args)
         return Theirs(*args, **kwargs)
 
-    with contextlib.closing(sqlite3.connect(ring.uri, factory=factory)) as conn:  # type: ignore[call-overload]
+    with contextlib.closing(sqlite3.connect(ring.uri, factory=factory)) as conn:  # type: ignore[call-overload]  # a function will do
         assert isinstance(conn, Theirs)
         assert isinstance(conn, RingConnection)
         assert rows(conn) == CUSTOMERS
@@ -257,7 +257,7 @@ def test_a_function_that_makes_plain_connections(ring: Ring) -> None:
     def factory(*args: Any, **kwargs: Any) -> sqlite3.Connection:
         return sqlite3.Connection(*args, **kwargs)
 
-    with contextlib.closing(sqlite3.connect(ring.uri, factory=factory)) as conn:  # type: ignore[call-overload]
+    with contextlib.closing(sqlite3.connect(ring.uri, factory=factory)) as conn:  # type: ignore[call-overload]  # a function will do
         assert rows(conn) == CUSTOMERS
         assert member_of(conn) is None
 

@@ -214,7 +214,7 @@ def test_executemany_passes_on_what_its_iterator_raises(conn: sqlite3.Connection
     with pytest.raises(LookupError, match="enough"):
         conn.executemany("INSERT INTO empty VALUES (?)", source())
     with pytest.raises(TypeError):
-        conn.executemany("INSERT INTO empty VALUES (?)", 5)  # type: ignore[arg-type]
+        conn.executemany("INSERT INTO empty VALUES (?)", 5)  # type: ignore[arg-type]  # what sqlite3 refuses
     with pytest.raises(sqlite3.ProgrammingError):
         conn.executemany("SELECT ?", [(1,)])
     with pytest.raises(sqlite3.IntegrityError):
@@ -272,7 +272,7 @@ def test_scripts_do_what_sqlite3_makes_them_do(conn: sqlite3.Connection) -> None
     with pytest.raises((ValueError, sqlite3.ProgrammingError)):
         conn.executescript("SELECT 1;\0")
     with pytest.raises(TypeError):
-        conn.executescript(b"SELECT 1")  # type: ignore[arg-type]
+        conn.executescript(b"SELECT 1")  # type: ignore[arg-type]  # what sqlite3 refuses
 
 
 def test_a_script_runs_its_queries_to_the_end(conn: sqlite3.Connection) -> None:

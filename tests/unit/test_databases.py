@@ -140,7 +140,7 @@ def test_a_transaction_is_named_even_where_nothing_is_reset(databases: Databases
 
 def test_a_database_that_nobody_used_is_not_restored(databases: Databases) -> None:
     loads = []
-    databases.add(Ring("default", lambda: loads.append(1) or SNAPSHOT))  # type: ignore[func-returns-value]
+    databases.add(Ring("default", lambda: loads.append(1) or SNAPSHOT))  # type: ignore[func-returns-value]  # None or it
     databases.begin_test("one")
     with databases.wide_fixture(WideFixture("module fixture 'wide'")):
         pass

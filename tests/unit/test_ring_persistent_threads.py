@@ -69,7 +69,7 @@ def test_the_ring_stays_for_who_is_in_the_middle_of_connecting(ring: PersistentR
         def __init__(self, *args: object, **options: object) -> None:
             inside.set()
             assert go_on.wait(60)
-            super().__init__(*args, **options)  # type: ignore[arg-type]
+            super().__init__(*args, **options)  # type: ignore[arg-type]  # as they come
 
     def connect() -> None:
         with contextlib.closing(ring.connect(factory=Slow)) as conn:

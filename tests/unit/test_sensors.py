@@ -67,7 +67,7 @@ def test_an_empty_table_read(rig: Rig) -> None:
 def test_an_empty_table_read_through_a_view_a_script_and_with_callbacks(rig: Rig) -> None:
     asked: list[object] = []
     with contextlib.closing(rig.ring.connect()) as conn:
-        conn.set_authorizer(lambda *args: asked.append(args) or 0)  # type: ignore[func-returns-value]
+        conn.set_authorizer(lambda *args: asked.append(args) or 0)  # type: ignore[func-returns-value]  # None or 0
         conn.text_factory = bytes
         conn.row_factory = sqlite3.Row
         conn.deserialize(EMPTY_SCHEMA)

@@ -343,7 +343,7 @@ def test_levels() -> None:
         databases.add(Ring.restore(SNAPSHOT))
         databases.begin_test("one")
         with contextlib.closing(databases.get().connect()) as conn:
-            assert conn.farm_member.alert is (level is Level.FULL)  # type: ignore[attr-defined]
+            assert conn.farm_member.alert is (level is Level.FULL)  # type: ignore[attr-defined]  # a RingConnection
             conn.execute("SELECT * FROM orders")
         databases.end_test("one", None, "test")
         databases.close()

@@ -103,7 +103,7 @@ def install() -> None:
         _installs += 1
         if _installs == 1:
             for module in (sqlite3, sqlite3.dbapi2):
-                module.connect = connect  # type: ignore[attr-defined]
+                module.connect = connect  # type: ignore[attr-defined]  # two modules of sqlite3
             _takers[:] = _replaced()
 
 
@@ -114,8 +114,8 @@ def uninstall() -> None:
         _installs = max(0, _installs - 1)
         if _installs == 0:
             for module in (sqlite3, sqlite3.dbapi2):
-                if getattr(module, "connect") is connect:  # noqa: B009
-                    module.connect = original_connect  # type: ignore[attr-defined]
+                if getattr(module, "connect") is connect:  # noqa: B009  # mypy knows no such name
+                    module.connect = original_connect  # type: ignore[attr-defined]  # two modules of sqlite3
             for module, name in _takers:
                 if vars(module).get(name) is connect:
                     setattr(module, name, original_connect)
@@ -273,7 +273,7 @@ def _adopted(conn: sqlite3.Connection, ring: Joinable, member: Member) -> sqlite
         except TypeError:
             pass
         else:
-            conn.farm_member = member  # type: ignore[attr-defined]
+            conn.farm_member = member  # type: ignore[attr-defined]  # of a blended class
     known = member if isinstance(conn, RingConnection) else None
     try:
         if isinstance(conn, RingConnection):

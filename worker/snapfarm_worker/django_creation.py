@@ -158,7 +158,7 @@ def _named(creation: Creation, name: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        del creation._get_test_db_name  # noqa: SLF001
+        del creation._get_test_db_name  # noqa: SLF001  # set above
 
 
 @contextlib.contextmanager

@@ -208,8 +208,8 @@ class _Tables:
         """Return the last numbers that types and permissions were given."""
         rows = self._rows("SELECT name, seq FROM sqlite_sequence")
         last = {str(name): int(str(number)) for name, number in rows}
-        of_permissions = "" if self._permission is None else self._permission._meta.db_table  # noqa: SLF001
-        return last.get(self._type._meta.db_table, 0), last.get(of_permissions, 0)  # noqa: SLF001
+        of_permissions = "" if self._permission is None else self._permission._meta.db_table  # noqa: SLF001  # Django's public name
+        return last.get(self._type._meta.db_table, 0), last.get(of_permissions, 0)  # noqa: SLF001  # Django's public name
 
     def done(
         self, label: str, models: list[tuple[object, ...]], before: _Found, numbers: tuple[int, int]
@@ -284,5 +284,5 @@ class _Tables:
         permission = self._permission
         return (
             quote(self._type._meta.db_table),  # noqa: SLF001  # its public name
-            None if permission is None else quote(permission._meta.db_table),  # noqa: SLF001
+            None if permission is None else quote(permission._meta.db_table),  # noqa: SLF001  # Django's public name
         )

@@ -338,7 +338,7 @@ class ItemRunner:
         """Send what plugins left in `workeroutput`, after all of them have finished."""
         result = yield
         self._send_loose_reports()
-        output: dict[str, object] = dict(self._config.workeroutput)  # type: ignore[attr-defined]
+        output: dict[str, object] = dict(self._config.workeroutput)  # type: ignore[attr-defined]  # as with pytest-xdist
         if self._notes is not None:
             output[junit.SUITE_PROPERTIES] = self._notes.suite_properties
         output.setdefault("exitstatus", int(exitstatus))

@@ -80,7 +80,7 @@ class RingCursor(sqlite3.Cursor):
             _tell(self, sql, error)
             raise
         try:
-            member = self.connection.farm_member  # type: ignore[attr-defined]
+            member = self.connection.farm_member  # type: ignore[attr-defined]  # else AttributeError
         except AttributeError:
             return self
         member.recent.append(sql)
@@ -164,7 +164,7 @@ class RingConnection(sqlite3.Connection):
 
     if TYPE_CHECKING:
 
-        def cursor(self, factory: object = ..., /) -> sqlite3.Cursor:  # type: ignore[override]
+        def cursor(self, factory: object = ..., /) -> sqlite3.Cursor:  # type: ignore[override]  # any class or function
             """Return a cursor."""
     else:
 
@@ -345,7 +345,7 @@ def _blended(theirs: type, ours: type) -> type:
     try:
         both: type = type(theirs)(theirs.__name__, (theirs, ours), namespace)
         # Kept on the user's class, so that the two are freed together.
-        theirs.farm_blend = both  # type: ignore[attr-defined]
+        theirs.farm_blend = both  # type: ignore[attr-defined]  # ours, on their class
     except (TypeError, AttributeError):
         return theirs
     return both

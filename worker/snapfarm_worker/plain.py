@@ -68,22 +68,22 @@ def _pack(value: object) -> object:
     """Return what msgpack can carry; reports are made of this, so the usual types come first."""
     kind = type(value)
     if kind is str:
-        return value if value.isascii() else _pack_text(value)  # type: ignore[attr-defined, arg-type]
+        return value if value.isascii() else _pack_text(value)  # type: ignore[attr-defined, arg-type]  # by `kind`
     if value is None or kind is float or kind is bool or kind is bytes:
         return value
     if kind is int:
-        return _pack_int(value)  # type: ignore[arg-type]
+        return _pack_int(value)  # type: ignore[arg-type]  # by `kind`
     if kind is dict:
         packed = {}
-        for key, inner in value.items():  # type: ignore[attr-defined]
+        for key, inner in value.items():  # type: ignore[attr-defined]  # by `kind`
             if type(key) is not str or not key.isascii():
-                return _extension(_DICT, value.items())  # type: ignore[attr-defined]
+                return _extension(_DICT, value.items())  # type: ignore[attr-defined]  # by `kind`
             packed[key] = _pack(inner)
         return packed
     if kind is list:
-        return [_pack(inner) for inner in value]  # type: ignore[attr-defined]
+        return [_pack(inner) for inner in value]  # type: ignore[attr-defined]  # by `kind`
     if kind is tuple:
-        return _extension(_TUPLE, value)  # type: ignore[arg-type]
+        return _extension(_TUPLE, value)  # type: ignore[arg-type]  # by `kind`
     return _pack_unusual(value)
 
 

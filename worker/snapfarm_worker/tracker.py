@@ -14,4 +14,4 @@ def forget_resource_tracker() -> None:
     tracker = sys.modules.get("multiprocess.resource_tracker")
     if tracker is not None:
         # multiprocess has no public way; None is its own mark for "not running".
-        tracker._resource_tracker._fd = None  # noqa: SLF001
+        tracker._resource_tracker._fd = None  # noqa: SLF001  # no public way

@@ -28,7 +28,7 @@ def matching(pattern: Path) -> list[Path]:
         return [pattern]
     base = next((folder for folder in pattern.parents if folder.is_dir()), Path(pattern.anchor))
     rest = str(pattern.relative_to(base))
-    names = glob.glob(rest, root_dir=base, recursive=True)  # noqa: PTH207  (sorted as text)
+    names = glob.glob(rest, root_dir=base, recursive=True)  # noqa: PTH207  # sorted as text
     found = [base / name for name in sorted(names)]
     return [path for path in found if "__pycache__" not in path.parts and path.is_file()]
 

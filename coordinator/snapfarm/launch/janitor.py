@@ -43,7 +43,7 @@ def _wait(coordinator: int, folder: str) -> None:
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
     # The folder goes when the run ends in order, also where the process lives on.
-    while os.path.isdir(folder):  # noqa: PTH112
+    while os.path.isdir(folder):  # noqa: PTH112  # without pathlib, it starts sooner
         if poller.poll(1000):
             return
 
@@ -55,7 +55,7 @@ def _leaders(folder: str) -> list[int]:
         for name in names:
             if name.endswith(".pid"):
                 try:
-                    with open(os.path.join(path, name)) as file:  # noqa: PTH118, PTH123
+                    with open(os.path.join(path, name)) as file:  # noqa: PTH118, PTH123  # without pathlib, it starts sooner
                         pids.append(int(file.read()))
                 except (OSError, ValueError):
                     continue
@@ -88,14 +88,14 @@ def _members(session: int) -> list[int]:
     """Return the living processes of a session; none where there is no /proc to ask."""
     members = []
     try:
-        names = os.listdir("/proc")  # noqa: PTH208
+        names = os.listdir("/proc")  # noqa: PTH208  # without pathlib, it starts sooner
     except OSError:
         return []
     for name in names:
         if not name.isdecimal():
             continue
         try:
-            with open(f"/proc/{name}/stat") as file:  # noqa: PTH123
+            with open(f"/proc/{name}/stat") as file:  # noqa: PTH123  # without pathlib, it starts sooner
                 state, _parent, _group, its_session = file.read().rpartition(")")[2].split()[:4]
         except (OSError, ValueError):
             continue
@@ -108,11 +108,11 @@ def _remove(folder: str) -> None:
     for path, _folders, names in os.walk(folder, topdown=False):
         for name in names:
             try:
-                os.unlink(os.path.join(path, name))  # noqa: PTH108, PTH118
+                os.unlink(os.path.join(path, name))  # noqa: PTH108, PTH118  # without pathlib, it starts sooner
             except OSError:
                 continue
         try:
-            os.rmdir(path)  # noqa: PTH106
+            os.rmdir(path)  # noqa: PTH106  # without pathlib, it starts sooner
         except OSError:
             continue
 

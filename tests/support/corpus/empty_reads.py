@@ -144,7 +144,7 @@ def reads_with_callbacks(stage: Stage) -> None:
     asked: list[object] = []
     with opened(stage) as conn:
         conn.set_trace_callback(traced.append)
-        conn.set_authorizer(lambda *args: asked.append(args) or 0)  # type: ignore[func-returns-value]
+        conn.set_authorizer(lambda *args: asked.append(args) or 0)  # type: ignore[func-returns-value]  # None or 0
         conn.row_factory = sqlite3.Row
         conn.text_factory = bytes
         assert conn.execute("SELECT total FROM orders").fetchall() == []
