@@ -7,6 +7,7 @@ plain         any other pytest run: the same fixtures, on rings of this process
 
 from __future__ import annotations
 
+import importlib
 import sys
 import uuid
 from collections.abc import Generator
@@ -95,6 +96,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--rebuild-golden", action="store_true", help="build golden databases anew, not from cache"
     )
+
+
+def pytest_plugin_registered(plugin: object) -> None:
+    """Keep pyzmq where pytester is used, which drops what its runs have imported.
+
+    Imported twice in one process, it raises errors of classes that nobody catches any more.
+    """
+    if getattr(plugin, "__name__", "") == "_pytest.pytester":
+        importlib.import_module("zmq")
 
 
 def farm_config_of(config: pytest.Config) -> FarmConfig | None:
