@@ -8,7 +8,6 @@ from pathlib import Path
 
 from support.pytest_runs import Runs
 
-
 PLUGIN_TESTS = """
 import pytest
 
