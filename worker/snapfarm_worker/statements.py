@@ -269,16 +269,9 @@ class Recording:
                 (self.sweeps if swept else self.drops).add(first.lower())
                 self.writes.add(first.lower())
 
-    def authorize(
-        self,
-        action: int,
-        first: str | None,
-        second: str | None,
-        schema: str | None,
-        by: str | None,
-    ) -> int:
+    def authorize(self, action: int, *names: str | None) -> int:
         """Take one call, as an authorizer that allows everything."""
-        self.note(action, first, second, schema, by)
+        self.note(action, *names)
         return sqlite3.SQLITE_OK
 
     def facts(self, sql: str) -> Facts:
