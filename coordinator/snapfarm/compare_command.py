@@ -140,7 +140,11 @@ def _prepared(suite: Suite, scratch: Path, *, farm: bool) -> FarmConfig:
     status = collected.outcome.exit_status
     if collected.session is None or status in {EXIT_USAGE, EXIT_INTERNAL, EXIT_NO_TESTS}:
         click.echo(collected.output.rstrip())
-        click.echo(f"farm: pytest collects nothing here (its exit code is {status})", err=True)
+        click.echo(
+            f"farm: pytest collects nothing here (its exit code is {status}). This was the command "
+            "pytest: where only python -m pytest works, write pythonpath = . into its settings",
+            err=True,
+        )
         sys.exit(status if status in {EXIT_INTERNAL, EXIT_NO_TESTS} else EXIT_USAGE)
     config = load_config(Path(collected.session.rootdir))
     if farm and config.golden:
