@@ -73,8 +73,9 @@ def declare_hooks(manager: pytest.PytestPluginManager, *, distributed: bool) -> 
 
 
 def has_xdist(manager: pytest.PytestPluginManager) -> bool:
-    """Whether pytest-xdist itself is there, and on."""
-    return manager.get_plugin("xdist") not in {None, xdist_names}
+    """Whether pytest-xdist itself is there, and on: by its name, or as `-p xdist.plugin`."""
+    named = manager.get_plugin("xdist") not in {None, xdist_names}
+    return named or manager.has_plugin("xdist.plugin")
 
 
 def workers_wanted(value: str | None) -> bool:

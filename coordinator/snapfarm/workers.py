@@ -16,9 +16,8 @@ def worker_count(config: pytest.Config, wanted: int | Literal["auto", "logical"]
         return wanted
     manager = config.pluginmanager
     # xdist's own answer is its last resort, as ours below is.
-    hook = manager.subset_hook_caller(
-        "pytest_xdist_auto_num_workers", [manager.get_plugin("xdist")]
-    )
+    theirs = [manager.get_plugin("xdist"), manager.get_plugin("xdist.plugin")]
+    hook = manager.subset_hook_caller("pytest_xdist_auto_num_workers", theirs)
     decided = hook(config=config)
     if isinstance(decided, int):
         return max(1, decided)

@@ -152,6 +152,20 @@ def test_everything_that_suites_know_of_xdist(way: str, tmp_path: Path) -> None:
     assert ["crash", "True"] in lines
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_xdist_may_be_loaded_by_the_name_of_its_module(workers: str, tmp_path: Path) -> None:
+    # As it is where PYTEST_DISABLE_PLUGIN_AUTOLOAD is set, often from `addopts`.
+    body = "def test_it(worker_id): assert worker_id == ('master' if {} == 0 else 'gw0')\n"
+    files = {
+        "pytest.ini": "[pytest]\naddopts = -p xdist.plugin -p snapfarm -n 1\n",
+        "test_it.py": body.format(workers),
+    }
+    options = ("-n0",) if workers == "0" else ("--farm=1",)
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = Runs(tmp_path / "suite", files).run(*options, way="plain", env=alone)
+    assert run.counts == "1 passed", run.text
+
+
 def test_a_plain_run_has_the_fixtures_and_none_of_the_rest(tmp_path: Path) -> None:
     body = """
         import os
