@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import traceback
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -32,19 +33,30 @@ def with_those_of_django(config: FarmConfig, say: Callable[[str], None]) -> Farm
     if use == "off" or (use == "auto" and (config.golden or find_spec("pytest_django") is None)):
         return config
     asks = _Asks(config, say)
-    arguments = ["--farm=0", f"--rootdir={config.root}", "-s", "-p", "no:cacheprovider"]
+    # Our plugin by its name, as `farm run` has it: pytest may have been told to load no others. All
+    # options of pytest's own stay on, as they may stand in the project's `addopts`.
+    arguments = ["-p", "snapfarm", "--farm=0", f"--rootdir={config.root}", "-s"]
     if config.source is not None:
         arguments.append(f"--farm-config={config.source}")
     with contextlib.chdir(config.root), contextlib.redirect_stdout(sys.stderr):
-        status = pytest.main(arguments, plugins=[asks])
+        ended = _end_of(arguments, asks)
     if asks.error is not None:
         raise asks.error
     if asks.found is None:
         raise ConfigError(
-            f"{config.root}: pytest could not be configured (exit code {int(status)}), so nobody "
-            "can tell which databases Django has: see what it says above"
+            f"{config.root}: pytest could not be configured ({ended}), so nobody can tell which "
+            "databases Django has: see what it says above"
         )
     return asks.found
+
+
+def _end_of(arguments: list[str], asks: _Asks) -> str:
+    """Have pytest asked, and tell how that ended: a conftest, or settings, may end it anyhow."""
+    try:
+        return f"exit code {int(pytest.main(arguments, plugins=[asks]))}"
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        return f"{type(error).__name__}: {error}"
 
 
 class _Asks:

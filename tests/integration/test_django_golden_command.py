@@ -23,12 +23,12 @@ def shop(tmp_path: Path) -> Runs:
     return shop_in(tmp_path / "shop")
 
 
-def farm(runs: Runs, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the farm on a project, from somewhere else."""
+def farm(runs: Runs, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the farm on a project, from somewhere else, with further variables."""
     return subprocess.run(
         [sys.executable, "-m", "snapfarm.cli", *command, "--root", str(runs.root)],
         cwd=runs.root.parent,
-        env=clean_environment(),
+        env={**clean_environment(), **more},
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -71,11 +71,35 @@ def test_what_conftests_print_does_not_get_between(shop: Runs) -> None:
     assert {one["name"] for one in json.loads(shown.stdout)} == {"default", "archive"}
 
 
-def test_a_conftest_that_fails_is_told_of(shop: Runs) -> None:
-    shop.write({"conftest.py": "raise LookupError('no such thing')\n"})
+def test_what_a_project_gives_to_pytest_counts_there_too(shop: Runs) -> None:
+    # Options of pytest's cache; and no plugin but those that it names.
+    options = "--ff --strict-config -p pytest_django.plugin -p xdist.plugin -n 4 --farm 2 -x"
+    settings = "DJANGO_SETTINGS_MODULE = shop.settings\ncache_dir = .elsewhere"
+    shop.write({"pytest.ini": f"[pytest]\naddopts = {options}\n{settings}\n"})
+    shown = farm(shop, "golden", "show", "--json", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert shown.returncode == EXIT_OK, shown.stderr
+    assert {one["name"] for one in json.loads(shown.stdout)} == {"default", "archive"}
+    assert not (shop.root / ".elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("conftest", "settings", "told"),
+    [
+        ("raise LookupError('no such thing')\n", "", "no such thing"),
+        ("import sys\nsys.exit(0)\n", "", "SystemExit: 0"),
+        ("import pytest\npytest.exit('not here')\n", "", "not here"),
+        ("", "DEBUG = undefined\n", "NameError: name 'undefined' is not defined"),
+    ],
+)
+def test_a_project_that_does_not_load_is_told_of(
+    shop: Runs, conftest: str, settings: str, told: str
+) -> None:
+    with (shop.root / "shop" / "settings.py").open("a") as out:
+        out.write(settings)
+    shop.write({"conftest.py": conftest})
     shown = farm(shop, "golden", "show")
-    assert shown.returncode == EXIT_USAGE
-    assert "no such thing" in shown.stderr
+    assert shown.returncode == EXIT_USAGE, shown.stderr
+    assert told in shown.stderr
     assert shown.stderr.splitlines()[-1].startswith(f"farm: {shop.root}: pytest could not be")
 
 
