@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.suite import clean_environment
+
 _SUITE = """
 import os
 import time
@@ -51,3 +53,36 @@ def test_no_resource_tracker_unless_a_test_needs_one(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
+
+
+_STANDARD = """
+import os, subprocess, sys
+import pytest
+
+@pytest.mark.parametrize("turn", range(4))
+def test_standard_descriptors(turn, capfd):
+    assert os.fstat(0).st_rdev == os.stat(os.devnull).st_rdev
+    program = "import sys; print(sys.stdin.read(), 'read')"
+    subprocess.run([sys.executable, "-S", "-c", program], check=True)
+    assert capfd.readouterr().out == " read\\n"
+"""
+
+
+@pytest.mark.parametrize("command", [("snapfarm.cli", "run"), ("pytest", "--farm=2")])
+def test_where_standard_input_is_closed(command: tuple[str, ...], tmp_path: Path) -> None:
+    # 1. A socket of the farm would get its number. 2. pytest, which captures, puts a file there.
+    (tmp_path / "test_it.py").write_text(_STANDARD)
+    line = [sys.executable, "-m", *command, "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *line],
+        cwd=tmp_path,
+        env={**clean_environment(), "FARM_START_METHOD": "forkserver", "FARM_WORKERS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
+    assert "died" not in done.stdout, done.stdout
+    assert not done.stderr

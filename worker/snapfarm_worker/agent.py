@@ -105,11 +105,12 @@ def _separate(files: WorkerFiles) -> None:
     except OSError:
         os._exit(EXIT_ORPHANED)
     os.set_blocking(output, True)
-    os.dup2(nothing, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(nothing)
-    os.close(output)
+    for opened, places in ((nothing, (0,)), (output, (1, 2))):
+        for place in places:
+            os.dup2(opened, place)
+            os.set_inheritable(place, True)  # which it is not if it was opened there
+        if opened not in places:
+            os.close(opened)
     # Under the fork start method the parent's streams may be captured ones.
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # open for life
     sys.stdout, sys.stderr = _stream(1), _stream(2)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from snapfarm.errors import LaunchError
+from snapfarm.launch.descriptors import take_standard_ones
 from snapfarm.launch.forkserver import ForkServer, surroundings
 from snapfarm.launch.local import LocalWorker
 from snapfarm.launch.preloading import Preload
@@ -35,6 +36,7 @@ class Launcher:
     def __init__(
         self, start_method: str, modules: Sequence[str], more: Sequence[Preload] = ()
     ) -> None:
+        take_standard_ones()
         self._start_method = start_method
         self._modules = modules
         self._more = more
@@ -93,6 +95,7 @@ _imported_early: set[str] = set()
 
 def start_early(modules: Sequence[str]) -> None:
     """Start a fork server for a launcher that will soon be there, while others import."""
+    take_standard_ones()
     if can_fork_serve():
         with contextlib.suppress(LaunchError):
             _early[tuple(modules)] = ForkServer(modules)
