@@ -137,6 +137,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
             known.numprocesses = known.farm_workers
             if config is not None:
                 roles.prepare_launch(early_config, config.start_method, loaded)
+        else:
+            roles.drop_launch()
         if config is not None and config.golden:
             roles.prepare_local_databases(early_config, config)
     return (yield)

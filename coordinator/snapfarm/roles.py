@@ -179,6 +179,17 @@ def prepare_launch(
     launcher.prepare()
 
 
+def drop_launch() -> None:
+    """End what `farm run` has started early for workers, of which there will be none.
+
+    Tests run in this process then, or none do: a child that nobody knows of would end the wait of
+    whoever waits for all children, or never let it end.
+    """
+    launcher = sys.modules.get("snapfarm.launch.launcher")
+    if launcher is not None:
+        launcher.discard_early()
+
+
 def _names_settings(config: pytest.Config) -> bool:
     """Tell whether pytest-django will load settings, and so Django, before any conftest."""
     name = "DJANGO_SETTINGS_MODULE"

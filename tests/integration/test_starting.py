@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.pytest_runs import Runs
 from support.suite import clean_environment
 
 _SUITE = """
@@ -86,3 +87,11 @@ def test_where_standard_input_is_closed(command: tuple[str, ...], tmp_path: Path
     assert "4 passed" in done.stdout
     assert "died" not in done.stdout, done.stdout
     assert not done.stderr
+
+
+def test_tests_in_this_process_have_no_child_that_they_did_not_start(tmp_path: Path) -> None:
+    body = "import os\ndef test_it():\n    try: os.wait()\n    except ChildProcessError: pass\n"
+    runs = Runs(tmp_path / "suite", {"test_it.py": body + "    else: assert False\n"})
+    options = ("--farm=0", "-o", "faulthandler_timeout=20", "-o", "faulthandler_exit_on_timeout=1")
+    run = runs.run(*options, way="command")
+    assert run.counts == "1 passed", run.text
