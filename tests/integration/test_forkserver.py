@@ -402,6 +402,23 @@ def test_a_launcher_takes_the_server_that_was_started_early() -> None:
     wait_for("the end", lambda: not _runs(early))
 
 
+def test_a_launcher_takes_no_server_that_imports_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 1. The server is started. 2. A plugin puts a folder before all others, where a package lies
+    # that is installed, too. 3. The server is to import that, as this process will.
+    launching.start_early(OF_PYTEST)
+    (early,) = (server._process.pid for server in launching._early.values())
+    monkeypatch.syspath_prepend(tmp_path)
+    launcher = Launcher("forkserver", OF_PYTEST, [Preload("fractions")])
+    launcher.prepare()
+    assert launcher._server is not None
+    assert launcher._server._process.pid != early
+    assert launcher._server.sys_path == sys.path
+    wait_for("the end of the early one", lambda: not _runs(early))
+    launcher.close()
+
+
 def test_a_server_that_was_started_early_goes_where_workers_are_spawned() -> None:
     launching.start_early(OF_PYTEST)
     (early,) = (server._process.pid for server in launching._early.values())

@@ -13,6 +13,7 @@ import os
 import pickle
 import resource
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -59,6 +60,8 @@ class ForkServer:
 
     def __init__(self, modules: Sequence[str]) -> None:
         self.surroundings = surroundings()
+        #: Where it imports from, until it is a worker.
+        self.sys_path = [*sys.path]
         self._lock = threading.Lock()
         self._channel, theirs = socket.socketpair()
         try:

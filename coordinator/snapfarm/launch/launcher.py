@@ -108,8 +108,15 @@ def was_imported_early(name: str) -> bool:
 
 
 def take_early(modules: Sequence[str]) -> ForkServer | None:
-    """Return the server that was started early for these modules, if any."""
-    return _early.pop(tuple(modules), None)
+    """Return the server that was started early for these modules, if any.
+
+    Not where a plugin has changed the import path since: it would import Django, say, from
+    elsewhere than this process does.
+    """
+    server = _early.get(tuple(modules))
+    if server is None or server.sys_path != sys.path:
+        return None
+    return _early.pop(tuple(modules))
 
 
 def discard_early() -> None:
