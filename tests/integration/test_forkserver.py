@@ -142,6 +142,22 @@ def test_a_process_that_is_measured_is_a_new_one(tmp_path: Path) -> None:
     assert len(set(run.trace)) == 1
 
 
+def test_threads_of_each_process_are_there_in_workers_too(tmp_path: Path) -> None:
+    # A tracer's `sitecustomize` starts one: a copy would not have it, but its locks.
+    custom = (
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,), name='tracing', daemon=True).start()\n"
+    )
+    body = (
+        "import threading\n"
+        "def test_it(): assert 'tracing' in [each.name for each in threading.enumerate()]\n"
+    )
+    runs = Runs(tmp_path / "suite", {"test_it.py": body, "each/sitecustomize.py": custom})
+    run = runs.run("--farm-start-method=forkserver", env={"PYTHONPATH": str(runs.root / "each")})
+    assert run.counts == "1 passed", run.text
+    assert not run.stderr, run.text
+
+
 #: Makes the coordinator inherit orphans, as the first process of a container does.
 INHERITS = """
 import ctypes

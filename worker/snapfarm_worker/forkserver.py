@@ -6,13 +6,15 @@
     Look                      its exit code, and it is collected; None while it runs
 
 It has one thread, opens no database and no ZeroMQ socket, and imports nothing of the user's: so a
-copy is like a process that was spawned and has just imported what a worker needs. It ends with the
+copy is like a process that was spawned and has just imported what a worker needs. Where something
+starts threads in each process, as a tracer's `sitecustomize` does, it makes none. It ends with the
 coordinator, which holds the other end of its channel; its workers go on, and see that themselves.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -21,7 +23,9 @@ import select
 import socket
 import struct
 import sys
+import threading
 import traceback
+from pathlib import Path
 from typing import NoReturn, TypeAlias, cast
 
 import msgspec
@@ -132,6 +136,9 @@ def _readable(channel: socket.socket, coordinator: int) -> bool:
 def _answer(order: Fork | Look, channel: socket.socket) -> object:
     match order:
         case Fork():
+            if _threads() > 1:
+                # A copy would lack them, and have their locks as they are at this moment.
+                return OSError(errno.ENOTSUP, "the fork server has threads")
             try:
                 pid = os.fork()
             except OSError as error:
@@ -146,6 +153,14 @@ def _answer(order: Fork | Look, channel: socket.socket) -> object:
             except ChildProcessError as error:
                 return error
             return os.waitstatus_to_exitcode(status) if found else None
+
+
+def _threads() -> int:
+    """Return how many threads this process has, those that Python knows nothing of among them."""
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+    except OSError:
+        return threading.active_count()
 
 
 def _be(order: Fork) -> NoReturn:
