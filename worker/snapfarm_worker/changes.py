@@ -28,7 +28,9 @@ _NEW_SCHEMA = re.compile(
 )
 _ACTION = re.compile(r"\bON\s+(?:DELETE|UPDATE)\s+(?:CASCADE|SET)\b", re.IGNORECASE)
 #: An order to a full-text index, which is written into a column of the index's own name.
-_COMMAND = re.compile(r"\bINTO\W+(?:main\W+)?(\w+)\W*\([^)]*\b\1\b", re.IGNORECASE)
+_COMMAND = re.compile(
+    r"""\bINTO\W+(?:main\W+)?([^"'`\[\]()]*\w)\W*\([^)]*(?<!\w)\1(?!\w)""", re.IGNORECASE
+)
 _IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 
 
@@ -144,6 +146,11 @@ def is_indirect(sql: str) -> bool:
 def makes_reacting(sql: str) -> bool:
     """Tell whether a definition has a foreign key that changes rows."""
     return _ACTION.search(sql) is not None
+
+
+def ordered_by(sql: str) -> frozenset[str]:
+    """Return the full-text indexes that a text gives orders to, in lower case."""
+    return frozenset(found[1].lower() for found in _COMMAND.finditer(sql))
 
 
 def _facts(sql: str, asks: Sequence[Ask], *, only_here: bool) -> Facts | None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from snapfarm_worker.changes import Ask, Changes, makes_reacting
+from snapfarm_worker.changes import Ask, Changes, makes_reacting, ordered_by
 from snapfarm_worker.questions import changed_unseen, explained_by
 from snapfarm_worker.ring import Ring, RingKind
 from snapfarm_worker.snapshot import Manifest, quoted, schema_digest
@@ -54,6 +54,11 @@ class _Objects:
             for name, text in sql.items()
             if _VIRTUAL.match(text)
         }
+        #: By virtual table, the definitions of triggers that give orders to it.
+        self.orders: dict[str, str] = {}
+        for name, text in sql.items() if self.virtual and self.has_triggers else ():
+            for ordered in ordered_by(text) if name.startswith("trigger ") else ():
+                self.orders[ordered] = self.orders.get(ordered, "") + text.lower()
         #: Names by which statements read tables of other names.
         self.indirect = self.of("view") | self.virtual.keys()
 
@@ -166,6 +171,11 @@ class RingWatch:
         """Tell whether a virtual table shows rows of others, which its definition then names."""
         definition = self._objects.virtual.get(table, "")
         return any(name in definition for name in others)
+
+    def takes_orders(self, table: str, changed: Iterable[str]) -> bool:
+        """Tell whether a change of others may give an order to a virtual table, by a trigger."""
+        definitions = self._objects.orders.get(table, "")
+        return any(name in definitions for name in changed)
 
     def learn(self, sql: str) -> None:
         """Note that a statement reads nothing that was emptied."""

@@ -213,7 +213,7 @@ class Recording:
 
     __slots__ = (
         "creates", "drops", "fills", "inner", "reads", "selects", "sweeps", "told", "unsure",
-        "updates", "writes",
+        "updates", "within", "writes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -221,6 +221,8 @@ class Recording:
         #: Read within a view, a common table expression or a trigger.
         self.inner: set[str] = set()
         self.unsure: set[str] = set()
+        #: The views, common table expressions and triggers within which anything was done.
+        self.within: set[str] = set()
         self.updates: set[str] = set()
         self.writes: set[str] = set()
         self.fills: set[str] = set()
@@ -243,6 +245,8 @@ class Recording:
         if action == sqlite3.SQLITE_TRANSACTION:
             return  # Python begins before a statement that may have been prepared long ago
         self.told = True
+        if by is not None:
+            self.within.add(by.lower())
         if action == sqlite3.SQLITE_READ:
             if first is None:
                 return
@@ -280,7 +284,8 @@ class Recording:
         One that changes rows also reads what foreign keys lead to, which nobody has asked for: it
         counts as a reader of what it changes, and of what a SELECT inside of it names or a view.
         """
-        reads, unsure = self.reads | self.inner, self.unsure
+        # A common table expression that is only counted is told of by its name alone, as a table.
+        reads, unsure = self.reads | self.inner, self.unsure - self.within
         # SQLite does not tell of `IN (SELECT key FROM …)`, where it looks into the table itself.
         if self.writes and (self.selects or _SELECT.search(sql)):
             text = sql.lower()

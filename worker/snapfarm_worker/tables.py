@@ -253,7 +253,12 @@ class Tables:
             (watch.explained_in_baseline, functools.partial(explained, conn)),
             only_here=watch.indirect,
         )
-        return removed is None or table in removed or watch.rests_on(table, removed)
+        return (
+            removed is None
+            or table in removed
+            or watch.rests_on(table, removed)
+            or watch.takes_orders(table, removed | watch.changes.written())
+        )
 
     # ------------------------------------------------------------ what failed
 

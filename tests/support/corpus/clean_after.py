@@ -40,6 +40,18 @@ def reads_other_tables(stage: Stage) -> None:
         assert conn.execute(COUNT).fetchone() == (0,)
 
 
+def counts_what_has_its_name(stage: Stage) -> None:
+    """Count common table expressions of the name of a table that an earlier test has emptied."""
+    with opened(stage) as conn:
+        for text in (
+            "WITH orders AS (SELECT 1) SELECT count(*) FROM orders",
+            "WITH Orders(n) AS (SELECT id FROM customers) SELECT EXISTS (SELECT 1 FROM orders)",
+            "WITH RECURSIVE orders(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM orders LIMIT 9)"
+            " SELECT count(*) FROM orders, customers",
+        ):
+            assert conn.execute(text).fetchone()[0] > 0
+
+
 def deletes_a_parent(stage: Stage) -> None:
     """Delete where a foreign key leads to a table that an earlier test has emptied."""
     with opened(stage) as conn:
@@ -109,6 +121,7 @@ CASES = [
             refills,
             fills_first,
             reads_other_tables,
+            counts_what_has_its_name,
             deletes_a_parent,
             deletes_parents_in_scripts,
         )

@@ -325,6 +325,25 @@ def misses_in_a_function(stage: Stage) -> None:
         assert found == [("missing",)]
 
 
+#: Full-text indexes that keep no texts: of a name with quotes, and one that triggers look after.
+ORDERED = golden(
+    before="""
+    CREATE VIRTUAL TABLE "all-words" USING fts5(body, content='');
+    CREATE TABLE notes(id INTEGER PRIMARY KEY, body);
+    CREATE VIRTUAL TABLE words USING fts5(body, content='');
+    CREATE TRIGGER made AFTER INSERT ON notes BEGIN
+        INSERT INTO words(rowid, body) VALUES (new.id, new.body);
+    END;
+    CREATE TRIGGER gone AFTER DELETE ON notes BEGIN
+        INSERT INTO words(words, rowid, body) VALUES ('delete', old.id, old.body);
+    END;
+    INSERT INTO notes VALUES (1, 'first'), (2, 'second');
+    INSERT INTO "all-words"(rowid, body) SELECT id, body FROM notes;
+    """
+)
+EMPTIES_ALL_WORDS = """INSERT INTO "all-words"("all-words") VALUES ('delete-all')"""
+COUNTS_ALL_WORDS = 'SELECT count(*) FROM "all-words"'
+
 #: Full-text indexes: one that keeps no texts, and one of the texts of a table.
 INDEXED = golden(
     before="CREATE TABLE notes(id INTEGER PRIMARY KEY, body);"
@@ -357,6 +376,21 @@ def empties_what_an_index_is_of(stage: Stage) -> None:
 
 
 FAULTS = [
+    *(
+        Case(
+            f"{name}-with-orders",
+            (AnomalyKind.EMPTY_TABLE_READ,),
+            sql("DELETE FROM log WHERE id = 0", f'SELECT count(*) FROM "{name}"'),
+            (emptied,),
+            ResetPolicy.MODULE,
+            snapshot=ORDERED,
+            table=name,
+        )
+        for name, emptied in (
+            ("words", sql("DELETE FROM notes")),
+            ("all-words", sql(EMPTIES_ALL_WORDS)),
+        )
+    ),
     *(
         Case(
             name,
@@ -448,6 +482,29 @@ def deletes_by_another_name(*attaches: str) -> Program:
 
 
 CLEAN = [
+    *(
+        Case(name, (), program, (emptied,), ResetPolicy.MODULE, snapshot=ORDERED)
+        for name, emptied, program in (
+            (
+                "order-by-a-trigger",
+                sql("DELETE FROM notes"),
+                sql(
+                    "INSERT INTO notes VALUES (7, 'seventh')",
+                    "DELETE FROM notes WHERE id = 7",
+                    "SELECT count(*) FROM words",
+                ),
+            ),
+            (
+                "order-to-a-quoted-name",
+                sql(EMPTIES_ALL_WORDS),
+                sql(
+                    """INSERT INTO "all-words"(rowid, body) VALUES (7, 'seventh')""",
+                    EMPTIES_ALL_WORDS,
+                    COUNTS_ALL_WORDS,
+                ),
+            ),
+        )
+    ),
     Case(
         "order-to-an-index",
         (),
