@@ -158,6 +158,14 @@ class RingWatch:
         """Whether statements change tables that they don't name, by triggers or foreign keys."""
         return self.wide and (self.indirect or self._objects.acts)
 
+    @property
+    def was_reset(self) -> bool:
+        """Whether nothing that earlier tests left is there any more: the present one has reset it.
+
+        What is noted of them is only forgotten when somebody looks at the tables again.
+        """
+        return self._resets != self.ring.resets
+
     def concerns(self, sql: str, word: Word) -> bool:
         """Tell whether a statement may read what an earlier test emptied."""
         if self.indirect or self._names is None:

@@ -234,6 +234,8 @@ class Tables:
 
     def _may_have_removed(self, watch: RingWatch, conn: RingConnection, table: str) -> bool:
         """Tell whether this test may have removed a table, or rows of it."""
+        if watch.was_reset:
+            return True
         # First: what ends while we look is noted by then.
         for text in underway(watch.ring):
             watch.changes.note(text)

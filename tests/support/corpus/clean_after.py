@@ -71,6 +71,18 @@ def deletes_parents_in_scripts(stage: Stage) -> None:
         conn.rollback()
 
 
+def resets_and_deletes(stage: Stage) -> None:
+    """Reset the database in the middle, change its schema, and delete rows by a foreign key."""
+    stage.ring.reset()
+    with opened(stage) as conn:
+        conn.execute("PRAGMA foreign_keys = ON")
+        conn.executescript("CREATE TABLE passing(x); DROP TABLE passing")
+        assert conn.execute(COUNT).fetchone() != (0,)
+        conn.execute("DELETE FROM customers")
+        assert conn.execute(COUNT).fetchone() == (0,)
+        conn.rollback()
+
+
 def sets_up_in_a_module(stage: Stage) -> None:
     """Empty a table in a fixture of wider scope."""
     with stage.databases.wide_fixture(WideFixture("module fixture 'empty'")):
@@ -122,6 +134,7 @@ CASES = [
             fills_first,
             reads_other_tables,
             counts_what_has_its_name,
+            resets_and_deletes,
             deletes_a_parent,
             deletes_parents_in_scripts,
         )
