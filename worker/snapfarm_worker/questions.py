@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import os
 import re
 import sqlite3
 import threading
@@ -199,9 +200,16 @@ class _Uncollected:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A finalizer that asks, too, may run where this thread is about to disable the collector.
+        self._lock = threading.RLock()
         self._open = 0
         self._was_enabled = False
+
+    def forked(self) -> None:
+        """Be closed in a process that was forked while other threads were in this context."""
+        if self._open and self._was_enabled:
+            gc.enable()
+        self.__init__()  # type: ignore[misc]  # with a lock that nobody holds
 
     def __enter__(self) -> None:
         with self._lock:
@@ -218,6 +226,7 @@ class _Uncollected:
 
 
 _uncollected = _Uncollected()
+os.register_at_fork(after_in_child=_uncollected.forked)
 
 
 @contextlib.contextmanager
