@@ -18,7 +18,7 @@ from snapfarm.databases import with_django_databases
 from snapfarm.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from snapfarm.config import FarmConfig
 
@@ -67,6 +67,17 @@ class _Asks:
         self._say = say
         self.found: FarmConfig | None = None
         self.error: UserError | None = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_load_initial_conftests(
+        self, early_config: pytest.Config
+    ) -> Generator[None, object, object]:
+        """Let pytest-cov measure nothing: it would begin by removing what was measured before."""
+        # That is decided here, by one option, which stands in the `addopts` of many a project.
+        known = early_config.known_args_namespace
+        if getattr(known, "cov_source", None):
+            known.cov_source = []
+        return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> int:

@@ -82,6 +82,29 @@ def test_what_a_project_gives_to_pytest_counts_there_too(shop: Runs) -> None:
     assert not (shop.root / ".elsewhere").exists()
 
 
+#: Begins as pytest-cov does.
+MEASURES = """
+import os
+import pytest
+
+def pytest_addoption(parser):
+    parser.addoption("--cov", action="append", default=[], dest="cov_source")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config):
+    if early_config.known_args_namespace.cov_source:
+        os.remove(".coverage")
+"""
+
+
+def test_what_was_measured_before_is_kept(shop: Runs) -> None:
+    options = "addopts = -p measures --cov=shop\nDJANGO_SETTINGS_MODULE = shop.settings"
+    shop.write({"pytest.ini": f"[pytest]\n{options}\n", "measures.py": MEASURES, ".coverage": "it"})
+    shown = farm(shop, "golden", "show", "--json", PYTHONPATH=str(shop.root))
+    assert shown.returncode == EXIT_OK, shown.stderr
+    assert (shop.root / ".coverage").read_text() == "it"
+
+
 @pytest.mark.parametrize(
     ("conftest", "settings", "told"),
     [
