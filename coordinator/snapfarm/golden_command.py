@@ -159,7 +159,8 @@ def _chosen(config: FarmConfig, names: Sequence[str]) -> list[GoldenConfig]:
         raise ConfigError(
             f"{config.source or config.root}: declares no golden database; write a table "
             f"[golden.<name>] into farm.toml, or [tool.farm.golden.<name>] into pyproject.toml "
-            f"(those of a Django project are found where pytest-django finds its settings)"
+            f"(those of a Django project, if SQLite's, are found where pytest-django finds "
+            f"its settings)"
         )
     for name in names:
         if name not in known:
