@@ -41,7 +41,16 @@ READS: dict[str, frozenset[str]] = {
     "SELECT * FROM totals": frozenset({"orders"}),
     "WITH p AS (SELECT * FROM pairs) SELECT count(*) FROM p, log": frozenset({"pairs", "log"}),
     "SELECT id FROM customers UNION ALL SELECT id FROM orders": frozenset({"customers", "orders"}),
+    "WITH orders AS (SELECT 1) SELECT count(*) FROM orders": frozenset(),
+    "WITH orders AS (SELECT id FROM customers) SELECT 1 FROM orders o, log": frozenset(
+        {"customers", "log"}
+    ),
+    "SELECT count(*) FROM (SELECT count(*) FROM pairs) AS log": frozenset({"pairs"}),
+    "SELECT total + (SELECT count(*) FROM log) FROM orders": frozenset({"orders", "log"}),
     "INSERT INTO empty SELECT a FROM pairs": frozenset({"pairs"}),
+    "INSERT INTO empty SELECT 1 FROM customers WHERE id IN (SELECT customer FROM orders)": (
+        frozenset({"customers", "orders"})
+    ),
     "UPDATE customers SET name = 'x' WHERE id = 3": frozenset({"customers"}),
     "UPDATE pairs SET b = 'z' WHERE a = 'nobody'": frozenset({"pairs"}),
 }
@@ -64,6 +73,19 @@ CHANGES: dict[str, tuple[str, frozenset[str]]] = {
     "INSERT INTO customers(name) VALUES ('new')": ("", frozenset()),
     "INSERT OR REPLACE INTO customers VALUES (3, 'three')": ("", frozenset()),
     "INSERT OR IGNORE INTO pairs VALUES ('a', 'b')": ("", frozenset()),
+    "INSERT INTO pairs VALUES ('a', 'b') ON CONFLICT DO UPDATE SET b = b || excluded.b": (
+        "",
+        frozenset(),
+    ),
+    "REPLACE INTO pairs SELECT name, name FROM customers": ("", frozenset({"customers"})),
+    "DELETE FROM customers WHERE EXISTS (SELECT 1 FROM orders o WHERE o.customer = customers.id)": (
+        "customers",
+        frozenset({"orders"}),
+    ),
+    "WITH orders AS (SELECT 1) DELETE FROM log WHERE id = (SELECT count(*) FROM orders)": (
+        "log",
+        frozenset(),
+    ),
 }
 
 #: What ends a transaction of the program's own.
