@@ -217,7 +217,9 @@ class Farm:
                 self._time.collected(worker)
                 self._owner.arrived(worker, message, payload)
                 self._known.update((abridged(item.key), item.key) for item in items)
-                collected = tuple(dispatch.Item(item.key, item.group, item.layer) for item in items)
+                collected = tuple(
+                    dispatch.Item(item.key, item.group, item.layer, item.turn) for item in items
+                )
                 self._decide(dispatch.WorkerCollected(worker, collected))
                 if worker in self._end_when_collected:
                     self._hub.send(worker, wire.EndSession(drop=True))

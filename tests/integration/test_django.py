@@ -48,6 +48,53 @@ def test_rows_of_migrations_come_back_where_that_is_asked_for(shop: Runs, tmp_pa
     assert not run.report["anomalies"], run.text
 
 
+TURNS = """
+import os
+import time
+from pathlib import Path
+
+from catalog.models import Category
+from django.test import TestCase, TransactionTestCase
+
+committed = Path(os.environ["TRACE"] + "-committed")
+
+
+class InTransactions(TestCase):
+    def test_00(self):
+        # As long as the other worker has anything else to do.
+        end = time.monotonic() + 60
+        while not committed.exists() or committed.stat().st_size < 4:
+            assert time.monotonic() < end
+
+
+for number in range(1, 12):
+    setattr(
+        InTransactions,
+        f"test_{number:02}",
+        lambda self: self.assertEqual(Category.objects.count(), 5),
+    )
+
+
+class Committing(TransactionTestCase):
+    pass
+
+
+def commits(self):
+    with committed.open("a") as file:
+        file.write("x")
+
+
+for number in range(4):
+    setattr(Committing, f"test_{number}", commits)
+"""
+
+
+def test_no_worker_gets_tests_that_need_rows_back_after_a_flush(shop: Runs) -> None:
+    shop.write({"tests/test_turns.py": TURNS})
+    run = shop.run("tests/test_turns.py")
+    assert run.counts == "16 passed", run.text
+
+
 CHANGED_LATE = """
 import pytest
 

@@ -39,6 +39,7 @@ from snapfarm.dispatch import (
     WorkerStopping,
     affinity_of,
 )
+from snapfarm_worker.turns import Turn
 
 Move = tuple[str, str]
 
@@ -366,9 +367,11 @@ class Clockwork:
         workers: int,
         mode: DistMode,
         layers: dict[str, str] | None = None,
+        turns: dict[str, Turn] | None = None,
     ) -> None:
         self.seconds = seconds
         self.layers = layers or {}
+        self.turns = turns or {}
         #: The items that each worker ran, in order.
         self.ran: dict[str, list[str]] = {f"gw{n}": [] for n in range(workers)}
         self.dispatcher = Dispatcher(workers, mode)
@@ -406,7 +409,10 @@ class Clockwork:
 
     def makespan(self) -> float:
         """Return when the last item ends."""
-        items = tuple(Item(key, layer=self.layers.get(key, "")) for key in self.seconds)
+        items = tuple(
+            Item(key, layer=self.layers.get(key, ""), turn=self.turns.get(key, Turn.ANY))
+            for key in self.seconds
+        )
         for name in self.workers:
             self.handle(WorkerLaunched(name))
         for name in self.workers:

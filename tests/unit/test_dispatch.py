@@ -295,8 +295,8 @@ def test_the_same_events_give_the_same_actions() -> None:
 
 def test_the_package_imports_nothing_that_acts() -> None:
     allowed = {
-        "__future__", "collections", "collections.abc", "enum", "msgspec", "snapfarm.errors",
-        "types", "typing",
+        "__future__", "collections", "collections.abc", "enum", "itertools", "msgspec",
+        "snapfarm.errors", "snapfarm_worker.turns", "types", "typing",
     }  # fmt: skip
     folder = Path(snapfarm.dispatch.__file__).parent
     for path in folder.glob("*.py"):

@@ -30,6 +30,7 @@ from snapfarm.dispatch import (
 )
 from snapfarm.dispatch.lanes import Lanes
 from snapfarm.dispatch.ledger import Unit
+from snapfarm_worker.turns import Turn
 from support.dispatch_farm import Clockwork, Farm
 
 # ---------------------------------------------------------------------------- inputs
@@ -137,6 +138,38 @@ def test_two_killers_in_three_files(mode: DistMode, workers: int) -> None:
     assert isinstance(farm.last[0], Finished)
     assert set(farm.crashed) == killers
     assert sum(farm.executions.values()) == 24
+
+
+@SETTINGS
+@given(
+    st.tuples(*[st.integers(0, 30)] * 3),
+    st.integers(2, 4),
+    st.lists(st.sampled_from([0.1, 0.1, 0.1, 1.0, 30.0]), min_size=90, max_size=90),
+)
+def test_no_worker_is_given_an_early_item_after_a_late_one(
+    counts: tuple[int, int, int], workers: int, lengths: list[float]
+) -> None:
+    """Even where one is still busy with the first items when the others have done the last."""
+    items = [
+        (f"{turn.name}[{n}]", turn)
+        for turn, count in zip((Turn.EARLY, Turn.LATE, Turn.ANY), counts, strict=True)
+        for n in range(count)
+    ]
+    seconds = {key: length for (key, _), length in zip(items, lengths, strict=False)}
+    clockwork = Clockwork(seconds, workers, DistMode.LOAD, turns=dict(items))
+    clockwork.makespan()
+    assert sum(map(len, clockwork.ran.values())) == len(items)
+    for ran in clockwork.ran.values():
+        ordered = [key for key in ran if not key.startswith("ANY")]
+        assert ordered == sorted(ordered, key=lambda key: key.startswith("LATE")), ran
+
+
+def test_what_may_run_anywhere_is_still_taken_from_a_busy_worker() -> None:
+    seconds = {f"EARLY[{n}]": 10.0 if n == 0 else 1.0 for n in range(8)}
+    seconds |= {"LATE": 1.0} | {f"ANY[{n}]": 1.0 for n in range(31)}
+    turns = {key: Turn[key.partition("[")[0]] for key in seconds}
+    limit = sum(seconds.values()) / 2 + 2
+    assert Clockwork(seconds, 2, DistMode.LOAD, turns=turns).makespan() <= limit
 
 
 @pytest.mark.parametrize("mode", list(DistMode))

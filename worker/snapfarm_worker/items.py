@@ -23,6 +23,7 @@ from snapfarm_worker.keys import unique_keys
 from snapfarm_worker.marks import layer_key
 from snapfarm_worker.originals import monotonic
 from snapfarm_worker.trim import trimmed
+from snapfarm_worker.turns import turn_of
 from snapfarm_worker.wire import CollectedItem, ItemStarted, Message, RingReset, ToWorker
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class ItemRunner:
         self._link.send(
             wire.Collected(
                 tuple(
-                    CollectedItem(key, _group(item), layer_key(item))
+                    CollectedItem(key, _group(item), layer_key(item), turn_of(item))
                     for key, item in self._items.items()
                 ),
                 tuple(self._deselected),

@@ -54,6 +54,7 @@ from snapfarm_worker.errors import ProtocolError
 from snapfarm_worker.evidence import DatabaseEvidence
 from snapfarm_worker.snapshot import Manifest
 from snapfarm_worker.texts import readable_data
+from snapfarm_worker.turns import Turn
 
 #: Version of the protocol; both sides must have the same.
 #: 1  first version
@@ -147,6 +148,7 @@ class CollectedItem(msgspec.Struct, frozen=True, array_like=True):
     key: str
     group: str = ""
     layer: str = ""
+    turn: Turn = Turn.ANY
 
 
 class Collected(Message, frozen=True, tag=True):

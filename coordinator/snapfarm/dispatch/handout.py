@@ -10,7 +10,8 @@ have something to do.
 Once the queue is empty, a worker that has no more than `pinned` items is given about half of what
 the one with most to spare has more, from its end and in whole units that have not begun. Units are
 left where they are if that would not make the two loads more even, so the sum of the squares of
-all loads falls with every theft, and stealing ends by itself.
+all loads falls with every theft, and stealing ends by itself. Nor is a unit taken by a worker that
+it may not come to any more: a test that needs the rows which a late one's flush takes away.
 
 A worker does not begin its last item until it knows a successor or is told that there is none
 (`Run.flush`). It is told so once the queue has nothing for it and nobody has anything to give.
@@ -18,6 +19,7 @@ A worker does not begin its last item until it knows a successor or is told that
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -149,11 +151,11 @@ class HandOut:
         givers = [
             worker
             for worker in self._ready()
-            if worker is not thief and not worker.refused and self._spare(worker)
+            if worker is not thief and not worker.refused and self._spare(worker, thief)
         ]
         free = [giver for giver in givers if giver.recall is None and giver.waits is None]
         if free:
-            victim = max(free, key=self._spare)
+            victim = max(free, key=lambda giver: self._spare(giver, thief))
             if units := self._haul(victim, thief):
                 keys = self._ledger.recall(victim, thief, units)
                 self._outbox.put(Recall(victim.id, keys))
@@ -163,8 +165,11 @@ class HandOut:
             return False
         return not givers or thief.load == 1
 
-    def _spare(self, worker: Worker) -> int:
-        """Return how many items a worker has beyond the units that it can't give."""
+    def _spare(self, worker: Worker, thief: Worker) -> int:
+        """Return how many items a worker has beyond the units that it can't give to another."""
+        if thief.late:
+            beyond = itertools.islice(worker.units, worker.pinned_units(self._pinned), None)
+            return sum(len(unit.items) for unit in beyond if thief.may_take(unit))
         pinned = range(worker.pinned_units(self._pinned))
         kept = sum(len(unit.items) for _, unit in zip(pinned, worker.units, strict=False))
         return worker.load - kept
@@ -174,7 +179,7 @@ class HandOut:
         gap = victim.load - thief.load
         units: list[Unit] = []
         items = 0
-        for unit in victim.movable(self._pinned):
+        for unit in filter(thief.may_take, victim.movable(self._pinned)):
             items += len(unit.items)
             if items >= gap or (units and items > gap // 2):
                 break

@@ -23,6 +23,7 @@ from snapfarm.dispatch.model import (
 )
 from snapfarm.dispatch.story import Story
 from snapfarm.errors import DispatchError
+from snapfarm_worker.turns import Turn
 
 
 class Unit:
@@ -31,13 +32,17 @@ class Unit:
     The place is the ledger's queue while `holder` is None, else `units` of that worker.
     """
 
-    __slots__ = ("begun", "holder", "items", "layer")
+    __slots__ = ("begun", "early", "holder", "items", "late", "layer")
 
-    def __init__(self, keys: Iterable[str], layer: str = "") -> None:
+    def __init__(
+        self, keys: Iterable[str], layer: str = "", *, early: bool = False, late: bool = False
+    ) -> None:
         #: State of each item that has no outcome yet, in the order in which they run.
         self.items: dict[str, ItemState] = dict.fromkeys(keys, ItemState.QUEUED)
         #: The layer of its first item, which is that of all in most suites.
         self.layer = layer
+        #: Whether it has an item that may not come after late ones, or a late one.
+        self.early, self.late = early, late
         #: The worker that has it.
         self.holder: Worker | None = None
         #: Whether the holder has begun any of its items; such a unit is never taken away.
@@ -60,8 +65,8 @@ class Worker:
     """One incarnation of a worker and what it holds."""
 
     __slots__ = (
-        "flushed", "id", "load", "recall", "refused", "running", "stands", "state", "units",
-        "waits", "worked",
+        "flushed", "id", "late", "load", "recall", "refused", "running", "stands", "state",
+        "units", "waits", "worked",
     )  # fmt: skip
 
     def __init__(self, worker_id: str) -> None:
@@ -79,6 +84,8 @@ class Worker:
         self.worked = False
         #: The layer of the last unit that it was given; None before the first.
         self.stands: str | None = None
+        #: Whether it was given a late unit.
+        self.late = False
         #: The Recall that it has not answered.
         self.recall: Recalled | None = None
         #: The worker from which items are recalled for this one.
@@ -94,6 +101,10 @@ class Worker:
                 return count
             items += len(unit.items)
         return len(self.units)
+
+    def may_take(self, unit: Unit) -> bool:
+        """Tell whether a unit of another worker may come after all that it was given."""
+        return not (self.late and unit.early)
 
     def movable(self, pinned: int) -> Iterator[Unit]:
         """Yield units that may be asked back, the last first: not begun, pinned or in limbo."""
@@ -180,6 +191,8 @@ class Ledger:
                 if affinity is not None:
                     shared[affinity] = unit
             unit.items[item.key] = ItemState.QUEUED
+            unit.early = unit.early or item.turn is Turn.EARLY
+            unit.late = unit.late or item.turn is Turn.LATE
             self.unit_of[item.key] = unit
             self.added += 1
 
@@ -211,6 +224,7 @@ class Ledger:
                 self._move(unit, key, ItemState.SENT)
                 keys.append(key)
             worker.stands = unit.layer
+            worker.late = worker.late or unit.late
         worker.load += len(keys)
         return tuple(keys)
 
@@ -332,7 +346,7 @@ class Ledger:
     def _split(
         self, worker: Worker, unit: Unit, leaving: list[str], *, queued: bool = False
     ) -> Unit:
-        rest = Unit(leaving, unit.layer)
+        rest = Unit(leaving, unit.layer, early=unit.early, late=unit.late)
         for key in leaving:
             if not queued:
                 self._move(unit, key, ItemState.QUEUED)

@@ -37,16 +37,20 @@ from typing import TypeAlias
 
 import msgspec
 
+from snapfarm_worker.turns import Turn
+
 
 class Item(msgspec.Struct, frozen=True):
     """Something to run once. `group` is the name of its affinity group, "" without one.
 
-    `layer` names what its databases stand on when it begins; "" is the golden state.
+    `layer` names what its databases stand on when it begins; "" is the golden state. `turn` tells
+    whether it may come after others on the same worker.
     """
 
     key: str
     group: str = ""
     layer: str = ""
+    turn: Turn = Turn.ANY
 
 
 # ---------------------------------------------------------------------------- events
