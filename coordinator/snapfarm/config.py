@@ -139,6 +139,12 @@ class FarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.root / self.cache_dir
 
     @property
+    def takes_django(self) -> bool:
+        """Whether databases of Django are golden ones, where there is a Django project."""
+        use = self.django.use
+        return use == "on" or (use == "auto" and not self.golden)
+
+    @property
     def redacted(self) -> tuple[str, ...]:
         """The columns of `redact` in lower case, as they are compared."""
         return tuple(name.lower() for name in self.redact)

@@ -53,9 +53,9 @@ def with_django_databases(
     By itself that is so where pytest-django is on and no golden database was declared. Raises
     UserError where it was asked for and can't be.
     """
-    use = settings.django.use
-    if use == "off" or (use == "auto" and settings.golden):
+    if not settings.takes_django:
         return settings
+    use = settings.django.use
     if not any(map(config.pluginmanager.has_plugin, _PYTEST_DJANGO)):
         if use == "on":
             raise ConfigError(

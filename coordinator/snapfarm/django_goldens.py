@@ -29,8 +29,8 @@ def with_those_of_django(config: FarmConfig, say: Callable[[str], None]) -> Farm
     What conftests print goes to stderr; `say` is told why Django's databases are none. Raises
     UserError.
     """
-    use = config.django.use
-    if use == "off" or (use == "auto" and (config.golden or find_spec("pytest_django") is None)):
+    insists = config.django.use == "on"
+    if not config.takes_django or not (insists or find_spec("pytest_django")):
         return config
     asks = _Asks(config, say)
     # Our plugin by its name, as `farm run` has it: pytest may have been told to load no others. All

@@ -120,6 +120,8 @@ def test_an_operation_waits_for_a_lock(
     with Holder(ring, UPDATE) as holder, contextlib.closing(ring.connect()) as conn:
         release_after(monkeypatch, lambda: holder)
         OPERATIONS[operation](conn)
+        # It was let go only for somebody who waited.
+        assert not holder._thread.is_alive()
         conn.rollback()
 
 

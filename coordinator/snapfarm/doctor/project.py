@@ -18,6 +18,8 @@ _OURS = {"pytest", "snapfarm"}
 def read_project(config: FarmConfig) -> Project:
     """Return what the configuration and the files of its root say."""
     facts = survey(config.root.resolve())
+    plugins = _plugins()
+    with_django = config.takes_django and any(one.name == "pytest-django" for one in plugins)
     return Project(
         root=str(config.root),
         source=str(config.source or ""),
@@ -27,16 +29,10 @@ def read_project(config: FarmConfig) -> Project:
             Golden(name=each.name, ring=each.ring or config.ring, size=_size(config, each.name))
             for each in config.golden
         ),
-        plugins=_plugins(),
+        plugins=plugins,
         engines=facts.engines,
-        django=facts.django.settings if facts.django and _takes_django(config) else "",
+        django=facts.django.settings if facts.django and with_django else "",
     )
-
-
-def _takes_django(config: FarmConfig) -> bool:
-    use = config.django.use
-    installed = any(plugin.name == "pytest-django" for plugin in _plugins())
-    return installed and (use == "on" or (use == "auto" and not config.golden))
 
 
 def _count(config: FarmConfig) -> int:
